@@ -1,0 +1,278 @@
+//! Contiguous frames that free themselves, split and merge.
+//!
+//! Ownership is by the frame (see [`FrameAllocator`](crate::FrameAllocator)), so a run may be cut anywhere, a part
+//! given back while the rest lives, and neighbours joined.
+//!
+//! Invariant of [`PhysFrames`]: it owns the `count` frames from `start` on, all of them came from `H`, `start` is
+//! frame-aligned and not 0, and `count` is at least 1.
+
+use core::{fmt, marker::PhantomData, mem, num::NonZeroUsize, ops::Range, ptr, slice};
+
+use log::{debug, error};
+
+use crate::{AllocError, AxResult, FRAME_SIZE, FrameHal, FrameLayout, FrameRange, PhysAddr, PhysFrame};
+
+/// A run of contiguous frames, given back to `H` when it is dropped.
+///
+/// ```
+/// # use frame_core::{AxResult, FrameHal, FrameLayout, PhysFrames};
+/// fn dma<H: FrameHal>() -> AxResult<()> {
+///     let ring = PhysFrames::<H>::alloc_zero(FrameLayout::contiguous(5).unwrap())?;
+///     let Ok((descriptors, buffers)) = ring.split_at(1) else { unreachable!() };
+///     drop(descriptors); // gives 1 frame back
+///     assert_eq!(buffers.count(), 4);
+///     Ok(())
+/// }
+/// ```
+pub struct PhysFrames<H: FrameHal> {
+    start: NonZeroUsize,
+    count: usize,
+    _hal: PhantomData<fn() -> H>,
+}
+
+impl<H: FrameHal> PhysFrames<H> {
+    /// Allocates a run. Its contents are whatever the last owners left.
+    ///
+    /// # Errors
+    /// As [`FrameHal::alloc_frames`]: no run fits, or the HAL has single frames only.
+    pub fn alloc(layout: FrameLayout) -> AxResult<Self> {
+        Ok(Self::try_alloc(layout)?)
+    }
+
+    /// Allocates a run and fills it with zeroes.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_zero(layout: FrameLayout) -> AxResult<Self> {
+        let mut frames = Self::alloc(layout)?;
+        frames.fill(0);
+        Ok(frames)
+    }
+
+    /// Allocates a run, with the allocator's own error.
+    ///
+    /// # Errors
+    /// As [`FrameHal::alloc_frames`].
+    pub fn try_alloc(layout: FrameLayout) -> Result<Self, AllocError> {
+        let start = H::alloc_frames(layout)?;
+        let start = NonZeroUsize::new(start.as_usize()).ok_or(AllocError::NoMemory)?;
+        Ok(Self { start, count: layout.count(), _hal: PhantomData })
+    }
+
+    /// Where the run lies.
+    pub fn range(&self) -> FrameRange {
+        FrameRange::new(self.start_paddr(), self.count).expect("invariant of PhysFrames")
+    }
+
+    /// The physical address of the first frame.
+    pub fn start_paddr(&self) -> PhysAddr {
+        PhysAddr::from(self.start.get())
+    }
+
+    /// Frames, at least 1.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.count * FRAME_SIZE
+    }
+
+    /// A pointer to the first of [`size`](Self::size) bytes, valid as long as the run is owned.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        H::phys_to_virt(self.start_paddr()).as_mut_ptr()
+    }
+
+    /// Sets every byte.
+    pub fn fill(&mut self, byte: u8) {
+        // SAFETY: the frames of a run are adjacent and writable (promise of `FrameHal`); `&mut self` excludes every
+        // reference into them.
+        unsafe { ptr::write_bytes(self.as_mut_ptr(), byte, self.size()) }
+    }
+
+    /// The contents.
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the frames of a run are adjacent, readable and initialised (promise of `FrameHal`), their size fits
+        // in an `isize` (invariant of `FrameLayout`), and this value alone owns them.
+        unsafe { slice::from_raw_parts(self.as_mut_ptr(), self.size()) }
+    }
+
+    /// The contents, to be written.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_bytes`; `&mut self` excludes every other reference into the run.
+        unsafe { slice::from_raw_parts_mut(self.as_mut_ptr(), self.size()) }
+    }
+
+    /// Cuts the run in two: the first `frames` frames, and the rest.
+    ///
+    /// # Errors
+    /// The run itself, whole, when a part would be empty: `frames` is 0 or not less than [`count`](Self::count).
+    pub fn split_at(self, frames: usize) -> Result<(Self, Self), Self> {
+        if frames == 0 || frames >= self.count {
+            return Err(self);
+        }
+        let (start, count) = self.into_parts();
+        // SAFETY: both parts lie in the run, which is owned and was given up by `into_parts`; they do not overlap and
+        // neither is empty.
+        Ok(unsafe {
+            (Self::from_parts(start, frames), Self::from_parts(start + frames * FRAME_SIZE, count - frames))
+        })
+    }
+
+    /// Joins this run with one that starts where it ends.
+    ///
+    /// # Errors
+    /// Both runs, untouched, when `next` starts elsewhere.
+    pub fn merge(self, next: Self) -> Result<Self, MergeError<H>> {
+        if self.range().end() != next.start_paddr() {
+            return Err(MergeError { first: self, second: next });
+        }
+        let (start, first) = self.into_parts();
+        let (_, second) = next.into_parts();
+        // SAFETY: both runs were owned, were given up by `into_parts`, and adjoin.
+        Ok(unsafe { Self::from_parts(start, first + second) })
+    }
+
+    /// Gives a part of the run back and keeps what lies before and behind it. `part` counts frames from the start.
+    ///
+    /// # Errors
+    /// The run itself, whole, when `part` is empty or does not lie in it.
+    pub fn free_part(self, part: Range<usize>) -> Result<(Option<Self>, Option<Self>), Self> {
+        if part.is_empty() || part.end > self.count {
+            return Err(self);
+        }
+        let (head, rest) = match self.split_at(part.start) {
+            Ok((head, rest)) => (Some(head), rest),
+            Err(whole) => (None, whole),
+        };
+        let (freed, tail) = match rest.split_at(part.len()) {
+            Ok((freed, tail)) => (freed, Some(tail)),
+            Err(whole) => (whole, None),
+        };
+        drop(freed);
+        Ok((head, tail))
+    }
+
+    /// Gives up ownership: the frames are not freed. [`from_raw`](Self::from_raw) takes them back.
+    #[must_use = "the frames leak unless their range is kept"]
+    pub fn into_raw(self) -> FrameRange {
+        let range = self.range();
+        mem::forget(self);
+        range
+    }
+
+    /// Takes ownership of a run: it is freed through `H` on drop.
+    ///
+    /// # Panics
+    /// The range starts at address 0, which is no frame.
+    ///
+    /// # Safety
+    /// Each frame of the range came from `H`, or from an `into_raw`, and nobody else owns it.
+    pub unsafe fn from_raw(range: FrameRange) -> Self {
+        assert!(range.start().as_usize() != 0, "no frame at 0");
+        // SAFETY: the caller owns the frames; a `FrameRange` is aligned and not empty.
+        unsafe { Self::from_parts(range.start(), range.count()) }
+    }
+
+    fn into_parts(self) -> (PhysAddr, usize) {
+        let parts = (self.start_paddr(), self.count);
+        mem::forget(self);
+        parts
+    }
+
+    /// # Safety
+    /// As the invariant of [`PhysFrames`] says: the caller owns the run and hands it over.
+    unsafe fn from_parts(start: PhysAddr, count: usize) -> Self {
+        let start = NonZeroUsize::new(start.as_usize()).expect("a run that starts at 0");
+        Self { start, count, _hal: PhantomData }
+    }
+}
+
+impl<H: FrameHal> From<PhysFrame<H>> for PhysFrames<H> {
+    /// A run of one frame.
+    ///
+    /// # Panics
+    /// "uninitialized PhysFrame" on a value from [`PhysFrame::uninit`].
+    fn from(frame: PhysFrame<H>) -> Self {
+        // SAFETY: the frame was owned and `into_raw` gave it up.
+        unsafe { Self::from_parts(frame.into_raw(), 1) }
+    }
+}
+
+impl<H: FrameHal> IntoIterator for PhysFrames<H> {
+    type Item = PhysFrame<H>;
+    type IntoIter = IntoFrames<H>;
+
+    fn into_iter(self) -> IntoFrames<H> {
+        IntoFrames { rest: Some(self) }
+    }
+}
+
+/// The frames of a run, one by one. Those not taken are freed on drop.
+#[derive(Debug)]
+pub struct IntoFrames<H: FrameHal> {
+    rest: Option<PhysFrames<H>>,
+}
+
+impl<H: FrameHal> Iterator for IntoFrames<H> {
+    type Item = PhysFrame<H>;
+
+    fn next(&mut self) -> Option<PhysFrame<H>> {
+        let frame = match self.rest.take()?.split_at(1) {
+            Ok((frame, rest)) => {
+                self.rest = Some(rest);
+                frame
+            }
+            Err(last) => last,
+        };
+        // SAFETY: the run of one frame was owned and `into_parts` gave it up.
+        Some(unsafe { PhysFrame::from_raw(frame.into_parts().0) })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.rest.as_ref().map_or(0, PhysFrames::count);
+        (count, Some(count))
+    }
+}
+
+impl<H: FrameHal> ExactSizeIterator for IntoFrames<H> {}
+
+impl<H: FrameHal> Drop for PhysFrames<H> {
+    fn drop(&mut self) {
+        debug!("[PhysFrames] deallocated {self:?}");
+        let layout = FrameLayout::contiguous(self.count).expect("invariant of PhysFrames");
+        // SAFETY: this value owned the run, and it is gone after this.
+        if let Err(refused) = unsafe { H::dealloc_frames(self.start_paddr(), layout) } {
+            error!("{self:?} leaked, the allocator refused it: {refused}");
+        }
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for PhysFrames<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PhysFrames({:#x}, {} frames)", self.start, self.count)
+    }
+}
+
+/// Two runs that do not adjoin, given back untouched.
+pub struct MergeError<H: FrameHal> {
+    /// The run that was to come first.
+    pub first: PhysFrames<H>,
+    /// The run that was to follow.
+    pub second: PhysFrames<H>,
+}
+
+impl<H: FrameHal> fmt::Debug for MergeError<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergeError").field("first", &self.first).field("second", &self.second).finish()
+    }
+}
+
+impl<H: FrameHal> fmt::Display for MergeError<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} does not end where {:?} starts", self.first, self.second)
+    }
+}
+
+impl<H: FrameHal> core::error::Error for MergeError<H> {}

@@ -1,0 +1,68 @@
+//! The seed's HAL: three static functions that a kernel or hypervisor fills in once.
+//!
+//! A type parameter `H: FrameHal` carries no state, so an owned frame is one word and its drop knows where to go.
+//! An embedder whose allocator is a `static` implements [`GlobalFrames`](crate::GlobalFrames) instead and gets
+//! this trait, with contiguous runs, for free.
+
+use crate::{AllocError, DeallocError, FRAME_SIZE, FrameLayout, PhysAddr, VirtAddr};
+
+/// Where frames come from, go to, and can be reached.
+///
+/// # Implementation safety
+///
+/// [`PhysFrame`](crate::PhysFrame) hands out references to the memory behind these addresses. For every frame that
+/// [`alloc_frame`](Self::alloc_frame) or [`alloc_frames`](Self::alloc_frames) returned and that has not been given
+/// back:
+/// - it is exclusive: not returned again, and used by nobody else;
+/// - it is frame-aligned (`alloc_frames`: aligned as the layout says) and not at address 0;
+/// - [`phys_to_virt`](Self::phys_to_virt) gives a non-null, frame-aligned pointer to [`FRAME_SIZE`] bytes that may
+///   be read and written, the same for each call; the frames of a run are adjacent there too;
+/// - the bytes are initialised in Rust's sense. RAM always is; a HAL that carves frames out of a host heap must
+///   write to them first.
+///
+/// All functions may be called from any thread.
+///
+/// A wrong implementation: `phys_to_virt` that adds an offset which covers only the first 4 GiB. Frames above come
+/// back as pointers to something else, and safe code writes there.
+pub unsafe trait FrameHal: 'static {
+    /// Allocates a frame, or `None` when memory is exhausted.
+    fn alloc_frame() -> Option<PhysAddr>;
+
+    /// Gives a frame back.
+    ///
+    /// # Safety
+    /// `paddr` came from [`alloc_frame`](Self::alloc_frame) or lies in a run from
+    /// [`alloc_frames`](Self::alloc_frames), was not given back since, and nothing uses it any more.
+    unsafe fn dealloc_frame(paddr: PhysAddr);
+
+    /// The address at which the CPU reaches the byte at `paddr`.
+    fn phys_to_virt(paddr: PhysAddr) -> VirtAddr;
+
+    /// Allocates a contiguous run. Provided for single frames only; a HAL with runs overrides it.
+    ///
+    /// # Errors
+    /// [`AllocError::NoMemory`] when no run fits; [`AllocError::Unsupported`] when this HAL has single frames only.
+    #[inline]
+    fn alloc_frames(layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if !layout.is_single() {
+            return Err(AllocError::Unsupported);
+        }
+        Self::alloc_frame().ok_or(AllocError::NoMemory)
+    }
+
+    /// Gives a run, or a part of one, back. Provided: frame by frame.
+    ///
+    /// # Errors
+    /// The backend refused a frame.
+    ///
+    /// # Safety
+    /// As [`dealloc_frame`](Self::dealloc_frame), for each of the `layout.count()` frames from `start` on.
+    #[inline]
+    unsafe fn dealloc_frames(start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+        for i in 0..layout.count() {
+            // SAFETY: the caller owns each frame of the run.
+            unsafe { Self::dealloc_frame(start + i * FRAME_SIZE) };
+        }
+        Ok(())
+    }
+}

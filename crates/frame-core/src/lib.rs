@@ -1,0 +1,46 @@
+//! The vocabulary of physical frames: what an allocator of 4 KiB frames promises, and the types that own what
+//! it gave.
+//!
+//! | you are … | start at |
+//! |---|---|
+//! | an embedder with a `static` allocator | [`GlobalFrames`]: name it and your linear map, get RAII frames |
+//! | an embedder with your own HAL | [`FrameHal`]: three functions |
+//! | a user of frames | [`PhysFrame`], [`PhysFrames`] (contiguous), [`FrameBox`] (typed) |
+//! | early in boot | [`MemoryMap`], [`EarlyAllocator`] |
+//! | writing an allocator | [`FrameAllocator`], and [`HeapFree`] if it never calls the heap |
+//!
+//! Sizes are counted in **frames** of [`FRAME_SIZE`] bytes and alignments in **bytes**, everywhere. Frame 0 is
+//! never handed out. This crate has no backend, no heap and no lock.
+#![no_std]
+
+mod allocator;
+mod boxed;
+mod early;
+mod error;
+mod frame;
+mod frames;
+mod global;
+mod hal;
+mod layout;
+mod memory_map;
+mod range;
+mod stats;
+
+pub use allocator::{FrameAllocator, HeapFree};
+pub use boxed::FrameBox;
+pub use early::{EarlyAllocator, EarlyError};
+pub use error::{AllocError, DeallocError, DeallocErrorKind, RegionError};
+pub use frame::PhysFrame;
+pub use frames::{IntoFrames, MergeError, PhysFrames};
+pub use global::GlobalFrames;
+pub use hal::FrameHal;
+pub use layout::{FrameLayout, LayoutError};
+pub use memory_map::{FrameRanges, MapError, MemoryMap};
+pub use range::{FrameRange, RangeError};
+pub use stats::{FrameStats, FreeRuns};
+
+pub use axerrno::{AxError, AxResult};
+pub use memory_addr::{MemoryAddr, PhysAddr, VirtAddr};
+
+/// Bytes in a frame: 4 KiB, the granule of every architecture served.
+pub const FRAME_SIZE: usize = 4096;
