@@ -3,14 +3,13 @@
 //! Ownership is by the frame (see [`FrameAllocator`](crate::FrameAllocator)), so a run may be cut anywhere, a part
 //! given back while the rest lives, and neighbours joined.
 //!
-//! Invariant of [`PhysFrames`]: it owns the `count` frames from `start` on, all of them came from `H`, `start` is
-//! frame-aligned and not 0, and `count` is at least 1.
+//! Invariant of [`PhysFrames`]: it owns every frame of `range`, all of them came from `H`, and none is frame 0.
 
-use core::{fmt, marker::PhantomData, mem, num::NonZeroUsize, ops::Range, ptr, slice};
+use core::{fmt, marker::PhantomData, mem, ops::Range, ptr, slice};
 
 use log::{debug, error};
 
-use crate::{AllocError, AxResult, FRAME_SIZE, FrameHal, FrameLayout, FrameRange, PhysAddr, PhysFrame};
+use crate::{AllocError, AxResult, FrameHal, FrameLayout, FrameRange, PhysAddr, PhysFrame};
 
 /// A run of contiguous frames, given back to `H` when it is dropped.
 ///
@@ -25,8 +24,7 @@ use crate::{AllocError, AxResult, FRAME_SIZE, FrameHal, FrameLayout, FrameRange,
 /// }
 /// ```
 pub struct PhysFrames<H: FrameHal> {
-    start: NonZeroUsize,
-    count: usize,
+    range: FrameRange,
     _hal: PhantomData<fn() -> H>,
 }
 
@@ -55,28 +53,35 @@ impl<H: FrameHal> PhysFrames<H> {
     /// As [`FrameHal::alloc_frames`].
     pub fn try_alloc(layout: FrameLayout) -> Result<Self, AllocError> {
         let start = H::alloc_frames(layout)?;
-        let start = NonZeroUsize::new(start.as_usize()).ok_or(AllocError::NoMemory)?;
-        Ok(Self { start, count: layout.count(), _hal: PhantomData })
+        // A HAL that answers 0 has no frames, as for one frame.
+        match FrameRange::new(start, layout.count()) {
+            Ok(range) if start.as_usize() != 0 => Ok(Self { range, _hal: PhantomData }),
+            _ => Err(AllocError::NoMemory),
+        }
     }
 
     /// Where the run lies.
-    pub fn range(&self) -> FrameRange {
-        FrameRange::new(self.start_paddr(), self.count).expect("invariant of PhysFrames")
+    #[inline]
+    pub const fn range(&self) -> FrameRange {
+        self.range
     }
 
     /// The physical address of the first frame.
-    pub fn start_paddr(&self) -> PhysAddr {
-        PhysAddr::from(self.start.get())
+    #[inline]
+    pub const fn start_paddr(&self) -> PhysAddr {
+        self.range.start()
     }
 
     /// Frames, at least 1.
-    pub fn count(&self) -> usize {
-        self.count
+    #[inline]
+    pub const fn count(&self) -> usize {
+        self.range.count()
     }
 
     /// Size in bytes.
-    pub fn size(&self) -> usize {
-        self.count * FRAME_SIZE
+    #[inline]
+    pub const fn size(&self) -> usize {
+        self.range.size()
     }
 
     /// A pointer to the first of [`size`](Self::size) bytes, valid as long as the run is owned.
@@ -93,8 +98,8 @@ impl<H: FrameHal> PhysFrames<H> {
 
     /// The contents.
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the frames of a run are adjacent, readable and initialised (promise of `FrameHal`), their size fits
-        // in an `isize` (invariant of `FrameLayout`), and this value alone owns them.
+        // SAFETY: the frames of a run are one readable, initialised allocation (promise of `FrameHal`, so no larger than
+        // `isize::MAX`), and this value alone owns them.
         unsafe { slice::from_raw_parts(self.as_mut_ptr(), self.size()) }
     }
 
@@ -109,15 +114,10 @@ impl<H: FrameHal> PhysFrames<H> {
     /// # Errors
     /// The run itself, whole, when a part would be empty: `frames` is 0 or not less than [`count`](Self::count).
     pub fn split_at(self, frames: usize) -> Result<(Self, Self), Self> {
-        if frames == 0 || frames >= self.count {
-            return Err(self);
-        }
-        let (start, count) = self.into_parts();
-        // SAFETY: both parts lie in the run, which is owned and was given up by `into_parts`; they do not overlap and
-        // neither is empty.
-        Ok(unsafe {
-            (Self::from_parts(start, frames), Self::from_parts(start + frames * FRAME_SIZE, count - frames))
-        })
+        let Some((head, tail)) = self.range.split_at(frames) else { return Err(self) };
+        mem::forget(self);
+        // SAFETY: both parts lie in the run, which was owned and has just been forgotten, and they do not overlap.
+        Ok(unsafe { (Self::from_raw(head), Self::from_raw(tail)) })
     }
 
     /// Joins this run with one that starts where it ends.
@@ -125,13 +125,12 @@ impl<H: FrameHal> PhysFrames<H> {
     /// # Errors
     /// Both runs, untouched, when `next` starts elsewhere.
     pub fn merge(self, next: Self) -> Result<Self, MergeError<H>> {
-        if self.range().end() != next.start_paddr() {
+        let Some(range) = self.range.joined(next.range) else {
             return Err(MergeError { first: self, second: next });
-        }
-        let (start, first) = self.into_parts();
-        let (_, second) = next.into_parts();
-        // SAFETY: both runs were owned, were given up by `into_parts`, and adjoin.
-        Ok(unsafe { Self::from_parts(start, first + second) })
+        };
+        mem::forget((self, next));
+        // SAFETY: both runs were owned and have just been forgotten; together they are `range`.
+        Ok(unsafe { Self::from_raw(range) })
     }
 
     /// Gives a part of the run back and keeps what lies before and behind it. `part` counts frames from the start.
@@ -139,7 +138,7 @@ impl<H: FrameHal> PhysFrames<H> {
     /// # Errors
     /// The run itself, whole, when `part` is empty or does not lie in it.
     pub fn free_part(self, part: Range<usize>) -> Result<(Option<Self>, Option<Self>), Self> {
-        if part.is_empty() || part.end > self.count {
+        if part.is_empty() || part.end > self.count() {
             return Err(self);
         }
         let (head, rest) = match self.split_at(part.start) {
@@ -157,35 +156,17 @@ impl<H: FrameHal> PhysFrames<H> {
     /// Gives up ownership: the frames are not freed. [`from_raw`](Self::from_raw) takes them back.
     #[must_use = "the frames leak unless their range is kept"]
     pub fn into_raw(self) -> FrameRange {
-        let range = self.range();
+        let range = self.range;
         mem::forget(self);
         range
     }
 
     /// Takes ownership of a run: it is freed through `H` on drop.
     ///
-    /// # Panics
-    /// The range starts at address 0, which is no frame.
-    ///
     /// # Safety
     /// Each frame of the range came from `H`, or from an `into_raw`, and nobody else owns it.
-    pub unsafe fn from_raw(range: FrameRange) -> Self {
-        assert!(range.start().as_usize() != 0, "no frame at 0");
-        // SAFETY: the caller owns the frames; a `FrameRange` is aligned and not empty.
-        unsafe { Self::from_parts(range.start(), range.count()) }
-    }
-
-    fn into_parts(self) -> (PhysAddr, usize) {
-        let parts = (self.start_paddr(), self.count);
-        mem::forget(self);
-        parts
-    }
-
-    /// # Safety
-    /// As the invariant of [`PhysFrames`] says: the caller owns the run and hands it over.
-    unsafe fn from_parts(start: PhysAddr, count: usize) -> Self {
-        let start = NonZeroUsize::new(start.as_usize()).expect("a run that starts at 0");
-        Self { start, count, _hal: PhantomData }
+    pub const unsafe fn from_raw(range: FrameRange) -> Self {
+        Self { range, _hal: PhantomData }
     }
 }
 
@@ -195,8 +176,9 @@ impl<H: FrameHal> From<PhysFrame<H>> for PhysFrames<H> {
     /// # Panics
     /// "uninitialized PhysFrame" on a value from [`PhysFrame::uninit`].
     fn from(frame: PhysFrame<H>) -> Self {
+        let range = FrameRange::new(frame.into_raw(), 1).expect("an owned frame is a range of one");
         // SAFETY: the frame was owned and `into_raw` gave it up.
-        unsafe { Self::from_parts(frame.into_raw(), 1) }
+        unsafe { Self::from_raw(range) }
     }
 }
 
@@ -226,8 +208,8 @@ impl<H: FrameHal> Iterator for IntoFrames<H> {
             }
             Err(last) => last,
         };
-        // SAFETY: the run of one frame was owned and `into_parts` gave it up.
-        Some(unsafe { PhysFrame::from_raw(frame.into_parts().0) })
+        // SAFETY: the run of one frame was owned and `into_raw` gave it up.
+        Some(unsafe { PhysFrame::from_raw(frame.into_raw().start()) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -241,9 +223,8 @@ impl<H: FrameHal> ExactSizeIterator for IntoFrames<H> {}
 impl<H: FrameHal> Drop for PhysFrames<H> {
     fn drop(&mut self) {
         debug!("[PhysFrames] deallocated {self:?}");
-        let layout = FrameLayout::contiguous(self.count).expect("invariant of PhysFrames");
         // SAFETY: this value owned the run, and it is gone after this.
-        if let Err(refused) = unsafe { H::dealloc_frames(self.start_paddr(), layout) } {
+        if let Err(refused) = unsafe { H::dealloc_frames(self.start_paddr(), self.range.layout()) } {
             error!("{self:?} leaked, the allocator refused it: {refused}");
         }
     }
@@ -251,7 +232,7 @@ impl<H: FrameHal> Drop for PhysFrames<H> {
 
 impl<H: FrameHal> fmt::Debug for PhysFrames<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PhysFrames({:#x}, {} frames)", self.start, self.count)
+        write!(f, "PhysFrames({})", self.range)
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{AllocError, DeallocError, FRAME_SIZE, FrameLayout, PhysAddr, VirtAdd
 /// - it is exclusive: not returned again, and used by nobody else;
 /// - it is frame-aligned (`alloc_frames`: aligned as the layout says) and not at address 0;
 /// - [`phys_to_virt`](Self::phys_to_virt) gives a non-null, frame-aligned pointer to [`FRAME_SIZE`] bytes that may
-///   be read and written, the same for each call; the frames of a run are adjacent there too;
+///   be read and written, the same for each call; the frames of a run are adjacent there too, as one
+///   allocation in Rust's sense (so at most `isize::MAX` bytes);
 /// - the bytes are initialised in Rust's sense. RAM always is; a HAL that carves frames out of a host heap must
 ///   write to them first.
 ///

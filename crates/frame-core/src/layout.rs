@@ -4,7 +4,7 @@
 //! bytes in another; mixing them up is the oldest bug of frame allocators. A [`FrameLayout`] has one meaning:
 //! a count of **frames** and an alignment in **bytes**.
 //!
-//! Invariants: the count is at least 1 and `count * FRAME_SIZE` fits in an `isize`; the alignment is a power of
+//! Invariants: the count is at least 1 and `count * FRAME_SIZE` fits in a `usize`; the alignment is a power of
 //! two of at least [`FRAME_SIZE`] bytes.
 
 use core::fmt;
@@ -38,13 +38,13 @@ impl FrameLayout {
     /// `count` frames, the first aligned to `align` bytes.
     ///
     /// # Errors
-    /// The count is 0 or its size in bytes does not fit in an `isize`, or the alignment is not a power of two of
+    /// The count is 0 or its size in bytes does not fit in a `usize`, or the alignment is not a power of two of
     /// at least [`FRAME_SIZE`].
     pub const fn new(count: usize, align: usize) -> Result<Self, LayoutError> {
         if count == 0 {
             return Err(LayoutError::ZeroCount);
         }
-        if count > isize::MAX as usize / FRAME_SIZE {
+        if count > usize::MAX / FRAME_SIZE {
             return Err(LayoutError::TooManyFrames { count });
         }
         if !align.is_power_of_two() || align < FRAME_SIZE {
@@ -92,7 +92,7 @@ impl FrameLayout {
 pub enum LayoutError {
     /// No frames were asked for.
     ZeroCount,
-    /// The size in bytes does not fit in an `isize`.
+    /// The size in bytes does not fit in a `usize`.
     TooManyFrames {
         /// The frames asked for.
         count: usize,
@@ -129,7 +129,7 @@ mod tests {
         for align in [0, 1, 12, 2048, 4097, 3 * 4096] {
             assert_eq!(FrameLayout::new(1, align), Err(LayoutError::BadAlign { align }));
         }
-        let count = isize::MAX as usize / FRAME_SIZE + 1;
+        let count = usize::MAX / FRAME_SIZE + 1;
         assert_eq!(FrameLayout::contiguous(count), Err(LayoutError::TooManyFrames { count }));
         assert!(FrameLayout::contiguous(count - 1).is_ok());
     }

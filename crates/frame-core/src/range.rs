@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::{FRAME_SIZE, PhysAddr};
+use crate::{FRAME_SIZE, FrameLayout, PhysAddr};
 
 /// A non-empty, frame-aligned range of physical memory.
 ///
@@ -77,6 +77,16 @@ impl FrameRange {
         self.count * FRAME_SIZE
     }
 
+    /// The layout of a run of as many frames, with no alignment beyond a frame's own.
+    #[inline]
+    pub const fn layout(self) -> FrameLayout {
+        match FrameLayout::contiguous(self.count) {
+            Ok(layout) => layout,
+            // The end does not overflow, so the size fits in a `usize`: the layout's only other condition.
+            Err(_) => unreachable!(),
+        }
+    }
+
     /// Whether the byte at `addr` lies in the range.
     #[inline]
     pub const fn contains(self, addr: PhysAddr) -> bool {
@@ -98,6 +108,23 @@ impl FrameRange {
     /// The frames that lie in both.
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::from_bounds(self.start.max(other.start), self.end().min(other.end())).ok()
+    }
+
+    /// The first `frames` frames, and the rest; `None` when a part would be empty.
+    pub const fn split_at(self, frames: usize) -> Option<(Self, Self)> {
+        if frames == 0 || frames >= self.count {
+            return None;
+        }
+        let middle = PhysAddr::from_usize(self.start.as_usize() + frames * FRAME_SIZE);
+        Some((Self { start: self.start, count: frames }, Self { start: middle, count: self.count - frames }))
+    }
+
+    /// This range and one that starts where it ends, as one; `None` when `next` starts elsewhere.
+    pub const fn joined(self, next: Self) -> Option<Self> {
+        if self.end().as_usize() != next.start.as_usize() {
+            return None;
+        }
+        Some(Self { start: self.start, count: self.count + next.count })
     }
 
     /// The addresses of the frames, lowest first.
@@ -185,6 +212,10 @@ mod tests {
         assert_eq!(a.intersection(b), Some(range(0x4000, 1)));
         assert_eq!(a.intersection(range(0x5000, 1)), None);
         assert!(a.contains_range(range(0x2000, 3)) && !a.contains_range(b));
+        assert_eq!(a.split_at(1), Some((range(0x1000, 1), range(0x2000, 3))));
+        assert_eq!((a.split_at(0), a.split_at(4)), (None, None));
+        assert_eq!(range(0x1000, 1).joined(range(0x2000, 3)), Some(a));
+        assert_eq!(a.joined(b), None);
         assert!(a.frames().map(PhysAddr::as_usize).eq([0x1000, 0x2000, 0x3000, 0x4000]));
     }
 }
