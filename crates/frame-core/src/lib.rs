@@ -24,7 +24,11 @@ mod hal;
 mod layout;
 mod memory_map;
 mod range;
+#[cfg(target_has_atomic = "64")]
+mod stack;
 mod stats;
+#[cfg(target_has_atomic = "64")]
+mod table;
 
 pub use allocator::{FrameAllocator, HeapFree};
 pub use boxed::FrameBox;
@@ -37,7 +41,11 @@ pub use hal::FrameHal;
 pub use layout::{FrameLayout, LayoutError};
 pub use memory_map::{FrameRanges, MapError, MemoryMap};
 pub use range::{FrameRange, RangeError};
+#[cfg(target_has_atomic = "64")]
+pub use stack::FrameStack;
 pub use stats::{FrameStats, FreeRuns};
+#[cfg(target_has_atomic = "64")]
+pub use table::{FrameTable, OwnedWord, TableMut, TableRef};
 
 pub use axerrno::{AxError, AxResult};
 pub use memory_addr::{MemoryAddr, PhysAddr, VirtAddr};
