@@ -132,6 +132,11 @@ pub enum RegionError {
         /// Bytes given.
         given: usize,
     },
+    /// The global heap has no room for the books of a backend that keeps them there.
+    HeapExhausted {
+        /// Bytes needed.
+        needed: usize,
+    },
     /// The metadata is not aligned.
     MetadataMisaligned {
         /// The alignment needed, in bytes.
@@ -157,6 +162,12 @@ impl fmt::Display for RegionError {
             Self::MetadataTooSmall { needed, given } => {
                 write!(f, "{given} bytes of metadata, {needed} are needed (see metadata_layout)")
             }
+            Self::HeapExhausted { needed } => {
+                write!(
+                    f,
+                    "the global heap has no {needed} bytes for the books of the region: grow it, or use a backend that needs none"
+                )
+            }
             Self::MetadataMisaligned { align } => {
                 write!(f, "the metadata is not aligned to {align} bytes (see metadata_layout)")
             }
@@ -172,7 +183,7 @@ impl From<RegionError> for AxErrorKind {
             RegionError::FrameZero | RegionError::MetadataMisaligned { .. } => Self::InvalidInput,
             RegionError::Overlap { .. } => Self::AlreadyExists,
             RegionError::TooManyRegions { .. } | RegionError::TooLarge { .. } => Self::OutOfRange,
-            RegionError::MetadataTooSmall { .. } => Self::NoMemory,
+            RegionError::MetadataTooSmall { .. } | RegionError::HeapExhausted { .. } => Self::NoMemory,
         }
     }
 }
