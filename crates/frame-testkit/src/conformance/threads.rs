@@ -1,0 +1,195 @@
+//! Several threads at once, with an ownership check around the allocator ([`Watch`]): no frame has two owners, and in
+//! the end all are back.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+    vec,
+    vec::Vec,
+};
+
+use frame_core::{FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange, PhysAddr};
+
+use super::{aligned, contiguous, ragged};
+use crate::{
+    Backend, FrameSet, Rng, Watch,
+    frame_set::{numbers, range},
+};
+
+type Watched<'a> = Watch<&'a dyn FrameAllocator>;
+
+/// Builds the backend, watches it, runs `work` on each thread, and sees that everything is back afterwards.
+fn on_threads<B: Backend>(regions: &[FrameRange], threads: usize, work: impl Fn(&Watched<'_>, usize) + Sync) {
+    B::with(regions, |allocator| {
+        let watch = Watch::new(allocator as &dyn FrameAllocator, regions);
+        thread::scope(|scope| {
+            for id in 0..threads {
+                let (watch, work) = (&watch, &work);
+                scope.spawn(move || work(watch, id));
+            }
+        });
+        B::settle(allocator);
+        assert_eq!(watch.owned(), 0, "{}: the case freed all", B::NAME);
+        watch.check();
+        let free = FrameSet::free_in(allocator);
+        assert_eq!(free, regions.iter().copied().collect(), "{}: all frames are back", B::NAME);
+    });
+}
+
+fn free(watch: &Watched<'_>, run: FrameRange) {
+    let layout = contiguous(run.count());
+    // SAFETY: the run was allocated from `watch` and is given up here; nothing uses memory there.
+    unsafe { watch.dealloc(run.start(), layout) }.expect("a good free");
+}
+
+fn run(start: PhysAddr, layout: FrameLayout) -> FrameRange {
+    FrameRange::new(start, layout.count()).expect("a run that was given")
+}
+
+/// Pairs, bursts and batches of single frames on four threads.
+pub fn threads_share_single_frames<B: Backend>() {
+    on_threads::<B>(&ragged(), 4, |watch, id| {
+        let mut rng = Rng::new(id as u64);
+        let mut owned = Vec::new();
+        for _ in 0..4000 {
+            match rng.below(6) {
+                0..=2 => owned.extend(watch.alloc_frame().ok()),
+                3 => {
+                    let mut frames = vec![PhysAddr::from(0); rng.between(1, 70)];
+                    let given = watch.alloc_bulk(&mut frames);
+                    owned.extend(&frames[..given]);
+                }
+                4 => {
+                    let from = owned.len() - rng.below(owned.len().min(70) + 1);
+                    // SAFETY: the frames are owned and given up here.
+                    unsafe { watch.dealloc_bulk(&owned[from..]) }.expect("a good free");
+                    owned.truncate(from);
+                }
+                _ => {
+                    if let Some(frame) = rng.take(&mut owned) {
+                        // SAFETY: the frame is owned and given up here.
+                        unsafe { watch.dealloc_frame(frame) }.expect("a good free");
+                    }
+                }
+            }
+        }
+        // SAFETY: the frames are owned and given up here.
+        unsafe { watch.dealloc_bulk(&owned) }.expect("a good free");
+    });
+}
+
+/// Runs of all sizes up to 1,024 frames, aligned and not, in windows and at places; freed whole and in parts.
+pub fn threads_share_runs<B: Backend>() {
+    on_threads::<B>(&[range(77, 5000), range(8192, 8192 + 4096)], 3, |watch, id| {
+        let mut rng = Rng::new(100 + id as u64);
+        let mut owned: Vec<FrameRange> = Vec::new();
+        for _ in 0..2500 {
+            let layout = aligned(rng.between(1, 1 << rng.clone().below(11)), FRAME_SIZE << rng.below(4));
+            match rng.below(8) {
+                0..=2 => owned.extend(watch.alloc(layout).ok().map(|start| run(start, layout))),
+                3 if B::SUPPORTS_ALLOC_IN => {
+                    let window = range(1000, 1000 + rng.between(1, 9000));
+                    owned.extend(watch.alloc_in(layout, window).ok().map(|start| run(start, layout)));
+                }
+                4 if B::SUPPORTS_ALLOC_AT => {
+                    let at = rng.between(77, 4000);
+                    let place = range(at, at + rng.between(1, 300));
+                    owned.extend(watch.alloc_at(place).ok().map(|()| place));
+                }
+                5 => {
+                    if let Some(run) = rng.take(&mut owned) {
+                        let (start, end) = numbers(run);
+                        let cut = rng.between(start + 1, end);
+                        free(watch, range(start, cut));
+                        if cut < end {
+                            owned.push(range(cut, end));
+                        }
+                    }
+                }
+                _ => {
+                    if let Some(run) = rng.take(&mut owned) {
+                        free(watch, run);
+                    }
+                }
+            }
+        }
+        for run in owned {
+            free(watch, run);
+        }
+    });
+}
+
+/// What one thread allocates, others free: frames wander through a common pool.
+pub fn threads_free_for_each_other<B: Backend>() {
+    let pool = Mutex::new(Vec::new());
+    let running = AtomicUsize::new(4);
+    on_threads::<B>(&ragged(), 4, |watch, id| {
+        let mut rng = Rng::new(200 + id as u64);
+        for _ in 0..4000 {
+            // Even threads allocate more than they free, odd ones free more.
+            if rng.chance(3 - 2 * (id % 2), 4) {
+                let layout = contiguous(if rng.chance(1, 8) { rng.between(1, 100) } else { 1 });
+                if let Ok(start) = watch.alloc(layout) {
+                    pool.lock().expect("no thread panicked").push(run(start, layout));
+                }
+            } else {
+                let taken = rng.take(&mut pool.lock().expect("no thread panicked"));
+                if let Some(run) = taken {
+                    free(watch, run);
+                }
+            }
+        }
+        // The last one frees the rest, most of it allocated elsewhere.
+        if running.fetch_sub(1, SeqCst) == 1 {
+            for run in pool.lock().expect("no thread panicked").drain(..) {
+                free(watch, run);
+            }
+        }
+    });
+}
+
+/// All threads allocate to the last frame, again and again: together they get every frame, none twice.
+pub fn threads_exhaust_memory<B: Backend>() {
+    const THREADS: usize = 3;
+    let regions = [range(3, 600), range(1024, 1700)];
+    let total: usize = regions.iter().map(|region| region.count()).sum();
+    for round in 0..20 {
+        let got = AtomicUsize::new(0);
+        let emptied = AtomicUsize::new(0);
+        on_threads::<B>(&regions, THREADS, |watch, id| {
+            let mut owned = Vec::new();
+            // With caches, frames may lie on another thread for a moment: try until all are out.
+            wait_until("every frame is handed out", || {
+                while let Ok(frame) = watch.alloc_frame() {
+                    got.fetch_add(1, SeqCst);
+                    owned.push(frame);
+                }
+                got.load(SeqCst) == total
+            });
+            // Nobody frees before all have seen the end.
+            emptied.fetch_add(1, SeqCst);
+            wait_until("all threads are done", || emptied.load(SeqCst) == THREADS);
+            Rng::new(round * THREADS as u64 + id as u64).shuffle(&mut owned);
+            for frame in owned {
+                // SAFETY: the frame is owned and given up here.
+                unsafe { watch.dealloc_frame(frame) }.expect("a good free");
+            }
+        });
+    }
+}
+
+/// Waits for other threads, but not for ever: one of them may have panicked.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "waited 20 s until {what}: a frame was lost, or a thread"
+        );
+        thread::yield_now();
+    }
+}
