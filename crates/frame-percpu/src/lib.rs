@@ -1,2 +1,28 @@
-//! See the README of the workspace.
+#![doc = include_str!("../README.md")]
 #![no_std]
+#![warn(unreachable_pub)]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+mod allocator;
+mod cache;
+mod checked;
+mod cpu;
+mod policy;
+mod reclaim;
+mod request;
+mod slot;
+mod stats;
+mod sync;
+#[cfg(feature = "std")]
+mod thread;
+
+pub use cache::{AttachError, PerCpu};
+pub use checked::Checked;
+pub use cpu::{CpuIndex, FnCpus, PinCpu};
+pub use policy::{Policy, Trusting};
+pub use slot::CpuSlot;
+pub use stats::CacheStats;
+#[cfg(feature = "std")]
+pub use thread::ThreadCpus;

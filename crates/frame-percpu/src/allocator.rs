@@ -1,0 +1,289 @@
+//! The cache as an allocator: what goes through a slot, and what passes by.
+//!
+//! | request | way |
+//! |---|---|
+//! | one frame | the slot; empty or full, a batch moves between it and the backend |
+//! | up to [`SMALL`] frames in bulk | the slot, refilled once |
+//! | more in bulk, runs, `alloc_at`, `alloc_in` | the backend |
+//! | anything from an interrupt that found the slot busy | the backend |
+//!
+//! Every way ends in [`retry`](PerCpu) before it fails for want of free frames.
+//!
+//! The hit paths are written to compile to straight code without a call or a bounds check: what they do not do
+//! themselves is behind one `#[cold]` function each, which looks at everything again.
+
+use frame_core::{
+    AllocError, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree, PhysAddr,
+};
+
+use crate::{
+    CpuIndex, CpuSlot, PerCpu, PinCpu, Policy,
+    policy::Admission,
+    slot::{BATCH, Owned, Place},
+};
+
+/// Frames that a bulk request may ask for and still be served from the slot: more would empty it to no use.
+const SMALL: usize = BATCH / 2;
+
+// SAFETY: a frame that is handed out comes from the backend, directly or through a slot. A slot holds only frames that
+// the backend handed to it or that callers, who owned them, gave back; it forgets each when it hands it out or back, and
+// at most one execution works on it at a time (see `slot`). So a frame is owned by the backend, by one slot or by one
+// caller, and exclusiveness follows from the backend's. A slot keeps frame-aligned, non-zero addresses only, for
+// layouts that ask for no more. The cache never writes to a frame. A refused free is refused by the backend, or by the
+// policy before anything changed.
+unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'_, A, C, P> {
+    #[inline]
+    fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if layout.is_single() { self.alloc_frame() } else { self.past(|backend| backend.alloc(layout)) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+        if layout.is_single() {
+            // SAFETY: the caller's promise for the layout is the promise for one frame.
+            return unsafe { self.dealloc_frame(start) };
+        }
+        self.serve_request();
+        self.policy.admit_run(start, layout.count())?;
+        // SAFETY: the caller owns the frames.
+        unsafe { self.backend.dealloc(start, layout) }
+    }
+
+    #[inline]
+    fn alloc_frame(&self) -> Result<PhysAddr, AllocError> {
+        let (cpu, _pin) = self.cpus.pin();
+        if let Some(slot) = self.slot(cpu) {
+            // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+            if let Some(mut owned) = unsafe { slot.enter() } {
+                if let Some(frame) = owned.pop() {
+                    self.policy.hand_out(frame);
+                    return Ok(frame);
+                }
+            }
+        }
+        self.alloc_frame_slow(cpu)
+    }
+
+    #[inline]
+    unsafe fn dealloc_frame(&self, frame: PhysAddr) -> Result<(), DeallocError> {
+        let (cpu, _pin) = self.cpus.pin();
+        let admission = self.policy.admit(frame)?;
+        if admission == Admission::Keep {
+            if let Some(slot) = self.slot(cpu) {
+                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+                if let Some(mut owned) = unsafe { slot.enter() } {
+                    if owned.push(frame) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        // SAFETY: the caller owns the frame, pinned as `cpu`.
+        unsafe { self.dealloc_frame_slow(cpu, frame, admission) }
+    }
+
+    fn stats(&self) -> FrameStats {
+        let backend = self.backend.stats();
+        let cached = self.cached_frames();
+        FrameStats {
+            // Taken while others run, a frame on its way may be seen on both sides.
+            free_frames: (backend.free_frames + cached).min(backend.total_frames),
+            cached_frames: backend.cached_frames + cached,
+            metadata_bytes: backend.metadata_bytes + size_of_val(self.slots()) + self.policy.metadata_bytes(),
+            ..backend
+        }
+    }
+
+    fn visit_free(&self, visit: &mut dyn FnMut(FrameRange)) {
+        self.backend.visit_free(visit);
+    }
+
+    fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
+        let (cpu, _pin) = self.cpus.pin();
+        let mut done = 0;
+        // SAFETY: pinned as `cpu` until the end of the function.
+        if let Some(mut owned) = unsafe { self.enter(cpu) } {
+            if frames.len() <= SMALL {
+                done = owned.pop_many(frames);
+                if done < frames.len() && self.refill(&mut owned) > 0 {
+                    done += owned.pop_many(&mut frames[done..]);
+                }
+                frames[..done].iter().for_each(|&frame| self.policy.hand_out(frame));
+            }
+        }
+        if done < frames.len() {
+            done += self.backend.alloc_bulk(&mut frames[done..]);
+        }
+        if done < frames.len() {
+            let _ = self.retry(cpu, AllocError::NoMemory, |backend| {
+                done += backend.alloc_bulk(&mut frames[done..]);
+                if done < frames.len() { Err(AllocError::NoMemory) } else { Ok(()) }
+            });
+        }
+        done
+    }
+
+    unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
+        if frames.len() <= SMALL {
+            let mut result = Ok(());
+            for &frame in frames {
+                // SAFETY: the caller owns each frame.
+                let freed = unsafe { self.dealloc_frame(frame) };
+                result = result.and(freed);
+            }
+            return result;
+        }
+        self.serve_request();
+        if P::TRUSTS {
+            // SAFETY: the caller owns each frame.
+            return unsafe { self.backend.dealloc_bulk(frames) };
+        }
+        // What the policy refuses is left out; what lies between goes to the backend together.
+        let mut result = Ok(());
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let mut refusal = Ok(());
+            let admitted = rest
+                .iter()
+                .position(|&frame| {
+                    refusal = self.policy.admit_run(frame, 1);
+                    refusal.is_err()
+                })
+                .unwrap_or(rest.len());
+            // SAFETY: the caller owns each frame.
+            let freed = unsafe { self.backend.dealloc_bulk(&rest[..admitted]) };
+            result = result.and(freed).and(refusal);
+            rest = rest.get(admitted + 1..).unwrap_or_default();
+        }
+        result
+    }
+
+    fn alloc_at(&self, range: FrameRange) -> Result<(), AllocError> {
+        self.past(|backend| backend.alloc_at(range))
+    }
+
+    fn alloc_in(&self, layout: FrameLayout, window: FrameRange) -> Result<PhysAddr, AllocError> {
+        self.past(|backend| backend.alloc_in(layout, window))
+    }
+
+    #[inline]
+    fn cache_watermark(&self) -> PhysAddr {
+        self.backend.cache_watermark()
+    }
+}
+
+// SAFETY: the cache allocates nothing; the backend never calls the heap.
+unsafe impl<A: HeapFree, C: PinCpu, P: Policy> HeapFree for PerCpu<'_, A, C, P> {}
+
+impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
+    /// The slot was busy, or its owner was asked, or it is empty, or there is none.
+    #[cold]
+    #[inline(never)]
+    fn alloc_frame_slow(&self, cpu: CpuIndex) -> Result<PhysAddr, AllocError> {
+        // SAFETY: the caller is pinned as `cpu`.
+        if let Some(mut owned) = unsafe { self.enter(cpu) } {
+            if owned.stacked() == 0 {
+                self.refill(&mut owned);
+            }
+            if let Some(frame) = owned.take() {
+                self.policy.hand_out(frame);
+                return Ok(frame);
+            }
+        }
+        match self.backend.alloc_frame() {
+            Err(AllocError::NoMemory) => {
+                self.retry(cpu, AllocError::NoMemory, |backend| backend.alloc_frame())
+            }
+            result => result,
+        }
+    }
+
+    /// The slot was busy, or its owner was asked, or it is full, or there is none, or the frame belongs elsewhere.
+    ///
+    /// # Safety
+    /// The caller owns the frame and is pinned as `cpu`; the policy has admitted it.
+    #[inline(never)]
+    unsafe fn dealloc_frame_slow(
+        &self,
+        cpu: CpuIndex,
+        frame: PhysAddr,
+        admission: Admission,
+    ) -> Result<(), DeallocError> {
+        // SAFETY: the caller is pinned as `cpu`.
+        if let Some(mut owned) = unsafe { self.enter(cpu) } {
+            if admission == Admission::Keep {
+                let note = |frames: &[PhysAddr]| self.policy.give_back(frames);
+                match owned.place(frame) {
+                    Place::Stack => {
+                        owned.push(frame);
+                        return Ok(());
+                    }
+                    Place::FullStack => {
+                        owned.spill(&self.backend, note);
+                        // The watermark may have moved.
+                        if !owned.push(frame) {
+                            owned.push_return(&self.backend, frame, note);
+                        }
+                        return Ok(());
+                    }
+                    Place::Returns => {
+                        owned.push_return(&self.backend, frame, note);
+                        return Ok(());
+                    }
+                    Place::Nowhere => {}
+                }
+            }
+        }
+        if admission == Admission::Keep {
+            self.policy.give_back(&[frame]);
+        }
+        // SAFETY: the caller owns the frame, and no slot has taken it.
+        unsafe { self.backend.dealloc_frame(frame) }
+    }
+
+    fn refill(&self, owned: &mut Owned<'_>) -> usize {
+        owned.refill(&self.backend, |frames| self.policy.take_in(frames))
+    }
+
+    /// Takes the slot for one operation, unless there is none, or the operation interrupts another one, or the owner
+    /// was asked to hand everything back: that is done here and now, and the operation goes to the backend.
+    ///
+    /// # Safety
+    /// As [`CpuSlot::enter`].
+    unsafe fn enter(&self, cpu: CpuIndex) -> Option<Owned<'_>> {
+        let slot: &CpuSlot = self.slot(cpu)?;
+        // SAFETY: passed on.
+        let Some(owned) = (unsafe { slot.enter_asked() }) else {
+            slot.count_bypass();
+            return None;
+        };
+        if slot.request.was_made() {
+            self.empty(slot, owned);
+            return None;
+        }
+        Some(owned)
+    }
+
+    /// Operations that pass the slot by are operations too: if the owner was asked, it answers.
+    fn serve_request(&self) {
+        let (cpu, _pin) = self.cpus.pin();
+        if let Some(slot) = self.slot(cpu) {
+            if slot.request.was_made() {
+                // SAFETY: pinned as `cpu` until the end of the function.
+                unsafe { self.enter(cpu) };
+            }
+        }
+    }
+
+    /// An allocation that passes the slot by: frames that lie in slots may be what is missing.
+    fn past<T>(&self, mut attempt: impl FnMut(&A) -> Result<T, AllocError>) -> Result<T, AllocError> {
+        self.serve_request();
+        match attempt(&self.backend) {
+            Err(error @ (AllocError::NoMemory | AllocError::InUse)) => {
+                let (cpu, _pin) = self.cpus.pin();
+                self.retry(cpu, error, attempt)
+            }
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! When is a double free found?
+//!
+//! A frame that lies in a cache looks allocated to the backend. Freed a second time, it may enter a cache a second
+//! time and be handed out twice, until it comes back to the backend, which refuses it. The type parameter `P` of
+//! [`PerCpu`](crate::PerCpu) says what is done about it:
+//!
+//! | policy | a double free, or a free of a frame never managed, is found | costs | for |
+//! |---|---|---|---|
+//! | [`Trusting`] | when the frame comes back to the backend, at the latest ([`CacheStats::refusals`](crate::CacheStats)) | nothing | frames held by RAII types, which cannot be freed twice |
+//! | [`Checked`](crate::Checked) | at once, on whatever CPU, as an error of the second free | a byte for each frame, an atomic exchange for each free | raw addresses freed by hand, and finding bugs |
+//!
+//! Whatever the policy, an address that is misaligned or 0 is refused at once.
+
+use frame_core::{DeallocError, PhysAddr};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Trusting {}
+    impl Sealed for crate::Checked<'_> {}
+}
+
+/// What to do with a frame that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+pub enum Admission {
+    /// It may lie in a cache.
+    Keep,
+    /// Only the backend knows whether it is allocated: ask it.
+    AskBackend,
+}
+
+/// How a cache guards against frames that are freed twice: [`Trusting`] or [`Checked`](crate::Checked). Sealed.
+pub trait Policy: sealed::Sealed + Send + Sync {
+    /// Whether frames freed in bulk can go to the backend without looking at each.
+    #[doc(hidden)]
+    const TRUSTS: bool;
+
+    /// A single frame comes from a caller.
+    #[doc(hidden)]
+    fn admit(&self, frame: PhysAddr) -> Result<Admission, DeallocError>;
+
+    /// A run comes from a caller and goes to the backend.
+    #[doc(hidden)]
+    fn admit_run(&self, start: PhysAddr, count: usize) -> Result<(), DeallocError>;
+
+    /// A frame goes from a cache to a caller.
+    #[doc(hidden)]
+    fn hand_out(&self, frame: PhysAddr);
+
+    /// Frames came from the backend into a cache.
+    #[doc(hidden)]
+    fn take_in(&self, frames: &[PhysAddr]);
+
+    /// Frames are about to go from a cache, or from a caller past it, to the backend.
+    #[doc(hidden)]
+    fn give_back(&self, frames: &[PhysAddr]);
+
+    /// Bytes of the policy's books.
+    #[doc(hidden)]
+    fn metadata_bytes(&self) -> usize;
+}
+
+/// Believes that callers free what they own, once: the hot path has no check. See the [module's table](Policy).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trusting;
+
+impl Policy for Trusting {
+    const TRUSTS: bool = true;
+
+    #[inline]
+    fn admit(&self, _: PhysAddr) -> Result<Admission, DeallocError> {
+        Ok(Admission::Keep)
+    }
+    #[inline]
+    fn admit_run(&self, _: PhysAddr, _: usize) -> Result<(), DeallocError> {
+        Ok(())
+    }
+    #[inline]
+    fn hand_out(&self, _: PhysAddr) {}
+    #[inline]
+    fn take_in(&self, _: &[PhysAddr]) {}
+    #[inline]
+    fn give_back(&self, _: &[PhysAddr]) {}
+    fn metadata_bytes(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,396 @@
+//! What one CPU keeps: a stack of frames to hand out again, and a buffer of frames to hand back.
+//!
+//! ```text
+//!           0        top                           STACK
+//!  frames  [ unused  | newest ............. oldest ]        pop: frames[top], top + 1     push: top - 1, frames[top]
+//!  returns [ high frames ... | unused ]                     handed back together when full
+//! ```
+//!
+//! The stack grows downwards, so that a refill, written in address order, is handed out in address order. Frames at or
+//! above the backend's watermark go to the buffer instead: reusing only low addresses lets whole huge frames come free
+//! above.
+//!
+//! # One owner, without atomic read-modify-writes
+//!
+//! Only code that is pinned as the slot's CPU touches a slot. That leaves interrupts on that same CPU, and against
+//! them a flag suffices, `busy`, raised and lowered by plain stores. Take an execution E that has loaded `busy` as
+//! false and is about to store true:
+//! - an interrupt *before the load, or after the lowering*, finds the slot at rest;
+//! - an interrupt *between the load and the store* finds `busy` false, uses the slot, and leaves it at rest with `busy`
+//!   false, because it ends before E goes on. E has read nothing but `busy` so far, so nothing it knows is stale;
+//! - an interrupt *between the store and the lowering* finds `busy` true and keeps off. This holds at any depth of
+//!   nesting, for the interrupt too is an execution of this kind.
+//!
+//! So at most one execution at a time reads or writes what lies behind `busy`. The order "store true, then touch" and
+//! "touch, then store false" must hold for the program order of this CPU only: a compiler fence keeps it, for a CPU
+//! always sees its own accesses in program order.
+//!
+//! # Invariants (while `busy` is false)
+//! - `top <= STACK`, and `frames[top..]` are frames that the backend handed to this cache, or its callers gave back:
+//!   frame-aligned, not 0, owned by the slot.
+//! - `returning < RETURNS`, and `returns[..returning]` likewise.
+
+use core::{
+    cell::UnsafeCell,
+    fmt,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, compiler_fence},
+};
+
+use frame_core::{FRAME_SIZE, FrameAllocator, PhysAddr};
+
+use crate::{CacheStats, request::Request};
+
+/// Frames that a slot keeps to hand out again.
+pub(crate) const STACK: usize = 128;
+/// Frames that move between a stack and the backend at a time: half of the stack, so that neither an allocation nor a
+/// free that follows needs the backend again, and a row of the tree.
+pub(crate) const BATCH: usize = STACK / 2;
+/// Frames that gather before they are handed back.
+pub(crate) const RETURNS: usize = 32;
+
+/// The cache of one CPU. Made by the embedder, one for each CPU, and given to
+/// [`PerCpu::attach`](crate::PerCpu::attach).
+#[repr(C, align(128))]
+pub struct CpuSlot {
+    // What a hit touches lies in the first line; nothing here is shared with another slot (128 bytes: adjacent lines
+    // are fetched in pairs).
+    busy: AtomicBool,
+    pub(crate) request: Request,
+    top: AtomicUsize,
+    /// Frames with a number of at most this are kept: see [`keeps`].
+    keep: AtomicUsize,
+    hits: AtomicUsize,
+    returning: AtomicUsize,
+    misses: AtomicUsize,
+    refills: AtomicUsize,
+    refilled: AtomicUsize,
+    spills: AtomicUsize,
+    spilled: AtomicUsize,
+    bypasses: AtomicUsize,
+    refusals: AtomicUsize,
+    frames: UnsafeCell<[PhysAddr; STACK]>,
+    returns: UnsafeCell<[PhysAddr; RETURNS]>,
+}
+
+const _: () = assert!(align_of::<CpuSlot>() == 128 && size_of::<CpuSlot>() % 128 == 0);
+
+// SAFETY: all fields but `frames` and `returns` are atomics. These two are reached through `Owned` alone, of which
+// there is one at a time (promise of the callers of `enter` and proof in the module's documentation); executions that
+// own the slot one after another are ordered, by `PinCpu`'s promise.
+unsafe impl Sync for CpuSlot {}
+
+impl CpuSlot {
+    /// An empty slot.
+    pub const fn new() -> Self {
+        const ZERO: PhysAddr = PhysAddr::from_usize(0);
+        Self {
+            busy: AtomicBool::new(false),
+            request: Request(crate::sync::AtomicBool::new(false)),
+            top: AtomicUsize::new(STACK),
+            keep: AtomicUsize::new(0),
+            hits: AtomicUsize::new(0),
+            returning: AtomicUsize::new(0),
+            misses: AtomicUsize::new(0),
+            refills: AtomicUsize::new(0),
+            refilled: AtomicUsize::new(0),
+            spills: AtomicUsize::new(0),
+            spilled: AtomicUsize::new(0),
+            bypasses: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
+            frames: UnsafeCell::new([ZERO; STACK]),
+            returns: UnsafeCell::new([ZERO; RETURNS]),
+        }
+    }
+
+    /// Makes as many empty slots as fit into raw memory, such as the boot allocator gives: `size_of::<CpuSlot>()` bytes
+    /// for each, at a multiple of 128 bytes; what lies before that in `memory` is left out.
+    pub fn slice_in(memory: &mut [MaybeUninit<u8>]) -> &mut [CpuSlot] {
+        // SAFETY: any bytes are a `MaybeUninit<CpuSlot>`.
+        let (_, slots, _) = unsafe { memory.align_to_mut::<MaybeUninit<CpuSlot>>() };
+        for slot in slots.iter_mut() {
+            slot.write(CpuSlot::new());
+        }
+        // SAFETY: every element has just been written.
+        unsafe { &mut *(core::ptr::from_mut(slots) as *mut [CpuSlot]) }
+    }
+
+    /// Takes the slot for one operation; `None` if the operation interrupts another one on this CPU, or if the owner
+    /// was asked to give its frames back: the callers' slow path looks which.
+    ///
+    /// # Safety
+    /// The caller is pinned as this slot's CPU until after the result is dropped, or holds a claim of this CPU.
+    #[inline]
+    pub(crate) unsafe fn enter(&self) -> Option<Owned<'_>> {
+        if self.busy.load(Relaxed) | self.request.was_made() {
+            return None;
+        }
+        Some(self.own())
+    }
+
+    /// As [`enter`](Self::enter), whether a request was made or not.
+    ///
+    /// # Safety
+    /// As [`enter`](Self::enter).
+    pub(crate) unsafe fn enter_asked(&self) -> Option<Owned<'_>> {
+        if self.busy.load(Relaxed) {
+            return None;
+        }
+        Some(self.own())
+    }
+
+    #[inline]
+    fn own(&self) -> Owned<'_> {
+        self.busy.store(true, Relaxed);
+        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        Owned { slot: self }
+    }
+
+    /// Notes that an interrupt went straight to the backend.
+    pub(crate) fn count_bypass(&self) {
+        add(&self.bypasses, 1);
+    }
+
+    /// Frames that lie here.
+    pub(crate) fn cached_frames(&self) -> usize {
+        // A slot at work is read in halves: never let the difference wrap.
+        STACK.saturating_sub(self.top.load(Relaxed)) + self.returning.load(Relaxed)
+    }
+
+    /// Whether frames lie here, or may at the end of an operation that is under way.
+    pub(crate) fn may_hold_frames(&self) -> bool {
+        self.busy.load(Relaxed) || self.cached_frames() > 0
+    }
+
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            cached_frames: self.cached_frames(),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            refills: self.refills.load(Relaxed),
+            refilled_frames: self.refilled.load(Relaxed),
+            spills: self.spills.load(Relaxed),
+            spilled_frames: self.spilled.load(Relaxed),
+            bypasses: self.bypasses.load(Relaxed),
+            refusals: self.refusals.load(Relaxed),
+        }
+    }
+}
+
+impl Default for CpuSlot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CpuSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuSlot").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Adds to a counter that one CPU alone writes: a plain load and store. (A count may be lost when an interrupt counts
+/// in between; counters behind `busy` lose none.)
+#[inline]
+fn add(counter: &AtomicUsize, n: usize) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// Whether `frame` is a frame at all, so that it may be kept: aligned and not 0. `limit` is the number of the highest
+/// frame to keep, less one. One comparison for all of it: rotating puts the bits that break the alignment on top.
+#[inline]
+fn keeps(frame: PhysAddr, limit: usize) -> bool {
+    frame.as_usize().rotate_right(FRAME_SIZE.trailing_zeros()).wrapping_sub(1) < limit
+}
+
+/// The limit that keeps every frame.
+const ALL: usize = usize::MAX / FRAME_SIZE;
+
+/// A slot that the current execution works on alone; leaving it is dropping this.
+pub(crate) struct Owned<'s> {
+    slot: &'s CpuSlot,
+}
+
+impl Drop for Owned<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        self.slot.busy.store(false, Relaxed);
+    }
+}
+
+/// How a frame that is given back can be taken.
+pub(crate) enum Place {
+    /// On the stack.
+    Stack,
+    /// On the stack, after a spill.
+    FullStack,
+    /// In the buffer.
+    Returns,
+    /// Not at all: it is no frame.
+    Nowhere,
+}
+
+impl Owned<'_> {
+    /// Takes the newest frame: a hit.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<PhysAddr> {
+        let frame = self.take()?;
+        add(&self.slot.hits, 1);
+        Some(frame)
+    }
+
+    /// Takes the newest frame.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<PhysAddr> {
+        let top = self.slot.top.load(Relaxed);
+        if top >= STACK {
+            return None;
+        }
+        // SAFETY: `top` is in bounds; this execution alone reaches the array, and no reference into it lives.
+        let frame = unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top).read() };
+        self.slot.top.store(top + 1, Relaxed);
+        Some(frame)
+    }
+
+    /// Puts a frame on the stack; false if it is full, or the frame belongs elsewhere ([`place`](Self::place)).
+    #[inline]
+    pub(crate) fn push(&mut self, frame: PhysAddr) -> bool {
+        let top = self.slot.top.load(Relaxed);
+        if !keeps(frame, self.slot.keep.load(Relaxed)) || top.wrapping_sub(1) >= STACK {
+            return false;
+        }
+        // SAFETY: `top - 1` is in bounds; this execution alone reaches the array, and no reference into it lives.
+        unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top - 1).write(frame) };
+        self.slot.top.store(top - 1, Relaxed);
+        true
+    }
+
+    /// Where a frame goes.
+    pub(crate) fn place(&self, frame: PhysAddr) -> Place {
+        if keeps(frame, self.slot.keep.load(Relaxed)) {
+            if self.slot.top.load(Relaxed) > 0 { Place::Stack } else { Place::FullStack }
+        } else if keeps(frame, ALL) {
+            Place::Returns
+        } else {
+            Place::Nowhere
+        }
+    }
+
+    /// Frames on the stack.
+    pub(crate) fn stacked(&self) -> usize {
+        STACK - self.slot.top.load(Relaxed)
+    }
+
+    /// Fills the empty stack with up to [`BATCH`] frames of the backend, which need not be neighbours, and passes them
+    /// to `note`. Returns how many it got.
+    pub(crate) fn refill<A: FrameAllocator>(&mut self, backend: &A, note: impl FnOnce(&[PhysAddr])) -> usize {
+        debug_assert_eq!(self.stacked(), 0);
+        add(&self.slot.misses, 1);
+        // SAFETY: this execution alone reaches the array. The backend may be interrupted, or call back into the cache,
+        // while it fills the slice: that finds `busy` and keeps off.
+        let frames = unsafe { &mut *self.slot.frames.get() };
+        let got = backend.alloc_bulk(&mut frames[STACK - BATCH..]).min(BATCH);
+        if got == 0 {
+            return 0;
+        }
+        if got < BATCH {
+            frames.copy_within(STACK - BATCH..STACK - BATCH + got, STACK - got);
+        }
+        note(&frames[STACK - got..]);
+        self.slot.top.store(STACK - got, Relaxed);
+        self.poll_watermark(backend);
+        add(&self.slot.refills, 1);
+        add(&self.slot.refilled, got);
+        got
+    }
+
+    /// Makes room on the stack: the older half goes back to the backend.
+    pub(crate) fn spill<A: FrameAllocator>(&mut self, backend: &A, note: impl FnOnce(&[PhysAddr])) {
+        let stacked = self.stacked();
+        let batch = stacked.min(BATCH);
+        // SAFETY: this execution alone reaches the array.
+        let frames = unsafe { &mut *self.slot.frames.get() };
+        self.hand_back(backend, &frames[STACK - batch..], note);
+        frames.copy_within(STACK - stacked..STACK - batch, STACK - (stacked - batch));
+        self.slot.top.store(STACK - (stacked - batch), Relaxed);
+        self.poll_watermark(backend);
+    }
+
+    /// Puts a frame into the buffer, and hands the buffer back if that fills it.
+    pub(crate) fn push_return<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        frame: PhysAddr,
+        note: impl FnOnce(&[PhysAddr]),
+    ) {
+        let returning = self.slot.returning.load(Relaxed);
+        // SAFETY: this execution alone reaches the array; the reference ends with the statement.
+        unsafe { (&mut *self.slot.returns.get())[returning] = frame };
+        self.slot.returning.store(returning + 1, Relaxed);
+        if returning + 1 == RETURNS {
+            self.flush_returns(backend, note);
+            self.poll_watermark(backend);
+        }
+    }
+
+    /// Hands the buffer back. Returns how many frames it held.
+    pub(crate) fn flush_returns<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        note: impl FnOnce(&[PhysAddr]),
+    ) -> usize {
+        let returning = self.slot.returning.load(Relaxed);
+        if returning > 0 {
+            // SAFETY: this execution alone reaches the array.
+            let returns = unsafe { &*self.slot.returns.get() };
+            self.hand_back(backend, &returns[..returning], note);
+            self.slot.returning.store(0, Relaxed);
+        }
+        returning
+    }
+
+    /// Hands everything back. Returns how many frames there were.
+    pub(crate) fn drain<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        mut note: impl FnMut(&[PhysAddr]),
+    ) -> usize {
+        let mut drained = self.flush_returns(backend, &mut note);
+        while self.stacked() > 0 {
+            drained += self.stacked().min(BATCH);
+            self.spill(backend, &mut note);
+        }
+        drained
+    }
+
+    /// Copies out up to `into.len()` of the newest frames. Returns how many.
+    pub(crate) fn pop_many(&mut self, into: &mut [PhysAddr]) -> usize {
+        let count = self.stacked().min(into.len());
+        let top = self.slot.top.load(Relaxed);
+        // SAFETY: this execution alone reaches the array.
+        let frames = unsafe { &*self.slot.frames.get() };
+        into[..count].copy_from_slice(&frames[top..top + count]);
+        self.slot.top.store(top + count, Relaxed);
+        add(&self.slot.hits, count);
+        count
+    }
+
+    /// `note` is told first: from then on the frames may be anybody's.
+    fn hand_back<A: FrameAllocator>(&self, backend: &A, batch: &[PhysAddr], note: impl FnOnce(&[PhysAddr])) {
+        note(batch);
+        // SAFETY: the slot owns the frames, and after this call it forgets them.
+        if unsafe { backend.dealloc_bulk(batch) }.is_err() {
+            // Somebody freed what was not theirs. The frame went no further: the backend refused it, the others are
+            // free. There is nobody to tell but the counter: the culprit is gone.
+            add(&self.slot.refusals, 1);
+        }
+        add(&self.slot.spills, 1);
+        add(&self.slot.spilled, batch.len());
+    }
+
+    fn poll_watermark<A: FrameAllocator>(&self, backend: &A) {
+        let limit = backend.cache_watermark().as_usize() / FRAME_SIZE;
+        self.slot.keep.store(limit.saturating_sub(1), Relaxed);
+    }
+}
