@@ -1,0 +1,28 @@
+//! Notes what the program was built from: the compiler, and the packages that the backends stand on. A report shows them.
+
+use std::{env, fs, path::Path, process::Command};
+
+/// Packages whose versions a report shows.
+const PACKAGES: [&str; 4] = ["buddy_system_allocator", "bitmap-allocator", "lock_api", "spin"];
+
+fn main() {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("--version").output().ok();
+    let version = version.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
+    println!("cargo::rustc-env=LAB_RUSTC={}", version.unwrap_or_else(|| "rustc (version unknown)".into()));
+
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    println!("cargo::rerun-if-changed=build.rs");
+    let lock = fs::read_to_string(lock).unwrap_or_default();
+    let versions: Vec<String> = PACKAGES.iter().filter_map(|name| version_in(&lock, name)).collect();
+    println!("cargo::rustc-env=LAB_PACKAGES={}", versions.join(", "));
+    println!("cargo::rustc-env=LAB_PROFILE={}", env::var("PROFILE").unwrap_or_default());
+}
+
+/// `name version` of a package, from the text of a lock file.
+fn version_in(lock: &str, name: &str) -> Option<String> {
+    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{name}\"\n")))?;
+    let version = entry.split("version = \"").nth(1)?.split('"').next()?;
+    Some(format!("{name} {version}"))
+}
