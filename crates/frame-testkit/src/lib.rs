@@ -27,7 +27,11 @@ pub mod conformance;
 mod fault;
 pub mod firmware;
 mod frame_set;
+#[cfg(feature = "std")]
+mod hal;
 mod judge;
+#[cfg(feature = "std")]
+mod memory;
 mod oracle;
 mod random;
 mod watch;
@@ -35,7 +39,11 @@ mod watch;
 pub use backend::Backend;
 pub use fault::{FaultInjecting, Faults};
 pub use frame_set::FrameSet;
+#[cfg(feature = "std")]
+pub use hal::{HalState, HalTag, SimHal, TestHal};
 pub use judge::Judge;
+#[cfg(feature = "std")]
+pub use memory::SimMemory;
 pub use oracle::{Oracle, OracleBackend};
 pub use random::{Rng, random_map, random_ranges};
 pub use watch::Watch;
