@@ -32,6 +32,7 @@ mod hal;
 mod judge;
 #[cfg(feature = "std")]
 mod memory;
+mod metadata;
 mod oracle;
 mod random;
 mod watch;
@@ -44,6 +45,7 @@ pub use hal::{HalState, HalTag, SimHal, TestHal};
 pub use judge::Judge;
 #[cfg(feature = "std")]
 pub use memory::SimMemory;
+pub use metadata::Metadata;
 pub use oracle::{Oracle, OracleBackend};
 pub use random::{Rng, random_map, random_ranges};
 pub use watch::Watch;

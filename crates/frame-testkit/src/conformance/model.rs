@@ -40,9 +40,9 @@ pub fn random_operations_on_firmware_maps<B: Backend>() {
             &firmware_ranges(firmware.name),
             |judge| {
                 let mut play = Play::<B>::new(judge, seed, 1 << 18);
-                for step in 0..2000 {
+                for step in 0..800 {
                     play.step();
-                    if step % 500 == 0 {
+                    if step % 200 == 0 {
                         play.judge.check();
                     }
                 }
