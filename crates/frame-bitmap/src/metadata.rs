@@ -1,0 +1,86 @@
+//! The caller's bytes, cut into what a region keeps in them.
+//!
+//! In order: the sections (two summaries for each 64 GiB), the chunks (16 MiB each), and a byte of state for each
+//! chunk. All of it is aligned to 2 bytes, so nothing lies between the parts.
+
+use core::{alloc::Layout, mem::MaybeUninit};
+
+use frame_core::RegionError;
+
+use crate::{
+    chunk::Chunk,
+    chunks::State,
+    region::{SECTION, Section},
+};
+
+/// Bytes that may hold anything.
+type Bytes = [MaybeUninit<u8>];
+
+/// The parts of a region's metadata, not initialised.
+pub(crate) struct Parts<'m> {
+    pub(crate) sections: &'m mut [MaybeUninit<Section>],
+    pub(crate) slots: &'m mut [MaybeUninit<Chunk>],
+    pub(crate) states: &'m mut [MaybeUninit<State>],
+}
+
+/// Bytes for a region of so many chunks.
+pub(crate) const fn size(chunks: usize) -> usize {
+    // The address space has 2^40 chunks at most: no overflow.
+    chunks.div_ceil(SECTION) * size_of::<Section>() + chunks * (size_of::<Chunk>() + size_of::<State>())
+}
+
+/// Alignment of a region's metadata.
+pub(crate) const ALIGN: usize = align_of::<Chunk>();
+
+/// Size and alignment of the metadata of a region of so many chunks.
+pub(crate) const fn layout(chunks: usize) -> Layout {
+    match Layout::from_size_align(size(chunks), ALIGN) {
+        Ok(layout) => layout,
+        // A power of two, and a size of less than 2^50: no error.
+        Err(_) => unreachable!(),
+    }
+}
+
+/// Cuts the metadata of a region of so many chunks.
+///
+/// # Errors
+/// It is too small or misaligned.
+pub(crate) fn cut(bytes: &mut Bytes, chunks: usize) -> Result<Parts<'_>, RegionError> {
+    let (needed, given) = (size(chunks), bytes.len());
+    if given < needed {
+        return Err(RegionError::MetadataTooSmall { needed, given });
+    }
+    let misaligned = RegionError::MetadataMisaligned { align: ALIGN };
+    let (sections, rest) = split_off(bytes, chunks.div_ceil(SECTION)).ok_or(misaligned)?;
+    let (slots, rest) = split_off(rest, chunks).ok_or(misaligned)?;
+    let (states, _) = split_off(rest, chunks).ok_or(misaligned)?;
+    Ok(Parts { sections, slots, states })
+}
+
+/// The first bytes as `len` slots for a `T`, and the bytes behind them. `None` when they are too few or misaligned.
+fn split_off<T>(bytes: &mut Bytes, len: usize) -> Option<(&mut [MaybeUninit<T>], &mut Bytes)> {
+    let (slots, rest) = bytes.split_at_mut_checked(len.checked_mul(size_of::<T>())?)?;
+    let slots: *mut MaybeUninit<T> = slots.as_mut_ptr().cast();
+    if !slots.is_aligned() {
+        return None;
+    }
+    // SAFETY: the bytes are `len` times the size of a `T`, aligned for it (checked above), and borrowed mutably for
+    // as long as the slots; a `MaybeUninit` may hold any bytes, and so may the bytes that it came from.
+    Some((unsafe { core::slice::from_raw_parts_mut(slots, len) }, rest))
+}
+
+/// Fills every slot.
+pub(crate) fn fill<T>(slots: &mut [MaybeUninit<T>], mut make: impl FnMut() -> T) -> &mut [T] {
+    for slot in &mut *slots {
+        slot.write(make());
+    }
+    let len = slots.len();
+    // SAFETY: the same memory for as long; every slot was written by the loop, and a `MaybeUninit<T>` has the size
+    // and the alignment of a `T`.
+    unsafe { core::slice::from_raw_parts_mut(slots.as_mut_ptr().cast(), len) }
+}
+
+const _: () = {
+    assert!(align_of::<Section>() == ALIGN && align_of::<State>() == 1 && size_of::<State>() == 1);
+    assert!(size_of::<Chunk>() % ALIGN == 0 && size_of::<Section>() % ALIGN == 0);
+};
