@@ -18,7 +18,21 @@ macro_rules! models {
 }
 
 impl CpuModel {
-    models!["sandy_bridge"];
+    models![
+        "first_generation",
+        "core2_penryn",
+        "lynnfield",
+        "arrandale",
+        "sandy_bridge",
+        "ivy_bridge",
+        "haswell",
+        "broadwell",
+        "skylake_x",
+        "cannon_lake",
+        "icelake",
+        "tigerlake",
+        "everything",
+    ];
 
     /// The model with this [`id`](Self::id).
     pub fn by_id(id: &str) -> Option<Self> {

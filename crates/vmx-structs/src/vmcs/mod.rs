@@ -1,0 +1,29 @@
+//! The virtual-machine control structure: fields, controls, and ways to fill one in (SDM chapter 24).
+//!
+//! A VMCS lies in memory, but its layout is the processor's secret: software names *fields* by their encodings and
+//! asks VMREAD and VMWRITE. Here
+//! - every field is a typed constant of [`control`], [`guest`], [`host`] or [`exit`];
+//! - [`VmcsAccess`] reads and writes fields, of the processor's current VMCS or of a [`SoftwareVmcs`];
+//! - the control words have named bits, and are [adjusted](ControlWord::adjust) to what a processor allows.
+
+mod access;
+mod controls;
+mod encoding;
+mod fields;
+mod instruction_error;
+mod requires;
+mod software;
+
+pub use access::VmcsAccess;
+pub use controls::{
+    Adjusted, ControlWord, EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls,
+    SecondaryExitControls, TertiaryControls,
+};
+pub use encoding::{
+    Bits16, Bits32, Bits64, Control, Field, FieldEncoding, FieldGroup, FieldWidth, Group, Guest, Host,
+    Natural, ReadOnly, Width, WritableGroup,
+};
+pub use fields::{FIELD_COUNT, FieldInfo, control, exit, guest, host};
+pub use instruction_error::{VmFail, VmInstructionError};
+pub use requires::Requires;
+pub use software::SoftwareVmcs;
