@@ -3,9 +3,11 @@
 //! Nothing here is clever, so that a reader can see that it is right. It serves the whole trait, and the conformance
 //! suite runs on it too: a case that the oracle fails is a wrong case.
 //!
-//! Invariants: regions are sorted, disjoint and without frame 0; no frame of a region below its `hint` is free.
+//! Invariants: regions are sorted, disjoint and without frame 0; no frame of a region below its `hint` is free;
+//! `free_frames` counts the `true` of `free`.
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use frame_core::{
     AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange,
@@ -35,6 +37,7 @@ pub struct Oracle {
 struct Region {
     range: FrameRange,
     free: Vec<bool>,
+    free_frames: usize,
     hint: usize,
 }
 
@@ -59,19 +62,44 @@ impl Region {
         }
     }
 
-    fn take(&mut self, index: usize, count: usize) -> PhysAddr {
-        self.free[index..index + count].fill(false);
+    fn take(&mut self, frames: Range<usize>) {
+        self.free_frames -= frames.len();
+        self.free[frames].fill(false);
         while self.hint < self.free.len() && !self.free[self.hint] {
             self.hint += 1;
         }
-        self.range.start() + index * FRAME_SIZE
+    }
+
+    fn give(&mut self, frames: Range<usize>) {
+        self.free_frames += frames.len();
+        self.hint = self.hint.min(frames.start);
+        self.free[frames].fill(true);
     }
 }
 
-/// The state of the frame at `addr`: which region, which index; `None` where none is managed.
-fn locate(regions: &[Region], addr: PhysAddr) -> Option<(usize, usize)> {
-    let region = regions.iter().position(|region| region.range.contains(addr))?;
-    Some((region, (addr.as_usize() - regions[region].range.start().as_usize()) / FRAME_SIZE))
+/// Cuts a run at the seams of regions: for each region that it touches, which one and which of its frames, lowest
+/// first. Ends with an `Err` at the first frame that is not managed.
+fn pieces(
+    regions: &[Region],
+    start: PhysAddr,
+    count: usize,
+) -> impl Iterator<Item = Result<(usize, Range<usize>), PhysAddr>> {
+    let (mut at, mut left) = (start, count);
+    core::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let Some(number) = regions.iter().position(|region| region.range.contains(at)) else {
+            left = 0;
+            return Some(Err(at));
+        };
+        let range = regions[number].range;
+        let index = (at.as_usize() - range.start().as_usize()) / FRAME_SIZE;
+        let here = left.min(range.count() - index);
+        left -= here;
+        at = range.end();
+        Some(Ok((number, index..index + here)))
+    })
 }
 
 impl Oracle {
@@ -93,7 +121,10 @@ impl Oracle {
             return Err(RegionError::Overlap { region, managed: there.range });
         }
         let at = regions.partition_point(|there| there.range < region);
-        regions.insert(at, Region { range: region, free: vec![true; region.count()], hint: 0 });
+        regions.insert(
+            at,
+            Region { range: region, free: vec![true; region.count()], free_frames: region.count(), hint: 0 },
+        );
         Ok(())
     }
 }
@@ -115,21 +146,19 @@ unsafe impl FrameAllocator for Oracle {
             return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
         }
         let mut regions = self.regions.lock();
-        let frames =
-            || (0..layout.count()).map(|i| PhysAddr::from(start.as_usize().wrapping_add(i * FRAME_SIZE)));
-        for frame in frames() {
-            match locate(&regions, frame) {
-                None => return Err(DeallocError::new(frame, DeallocErrorKind::NotManaged)),
-                Some((region, index)) if regions[region].free[index] => {
-                    return Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated));
-                }
-                Some(_) => {}
+        let mut good = Vec::new();
+        for piece in pieces(&regions, start, layout.count()) {
+            let (number, frames) =
+                piece.map_err(|frame| DeallocError::new(frame, DeallocErrorKind::NotManaged))?;
+            let region = &regions[number];
+            if let Some(i) = frames.clone().find(|&i| region.free[i]) {
+                let frame = region.range.start() + i * FRAME_SIZE;
+                return Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated));
             }
+            good.push((number, frames));
         }
-        for frame in frames() {
-            let (region, index) = locate(&regions, frame).expect("every frame was looked up");
-            regions[region].free[index] = true;
-            regions[region].hint = regions[region].hint.min(index);
+        for (number, frames) in good {
+            regions[number].give(frames);
         }
         Ok(())
     }
@@ -139,7 +168,7 @@ unsafe impl FrameAllocator for Oracle {
         let mut stats = FrameStats::default();
         for region in regions.iter() {
             stats.total_frames += region.free.len();
-            stats.free_frames += region.free.iter().filter(|&&free| free).count();
+            stats.free_frames += region.free_frames;
             stats.metadata_bytes += region.free.len();
         }
         stats
@@ -147,28 +176,26 @@ unsafe impl FrameAllocator for Oracle {
 
     fn visit_free(&self, visit: &mut dyn FnMut(FrameRange)) {
         for region in self.regions.lock().iter() {
-            let mut index = 0;
-            for run in region.free.chunk_by(|left, right| left == right) {
-                if run[0] {
-                    let start = region.range.start() + index * FRAME_SIZE;
-                    visit(FrameRange::new(start, run.len()).expect("a part of the region"));
-                }
-                index += run.len();
+            let next =
+                |from: usize, free| region.free[from..].iter().position(|&f| f == free).map(|i| from + i);
+            let mut at = 0;
+            while let Some(start) = next(at, true) {
+                at = next(start, false).unwrap_or(region.free.len());
+                let paddr = region.range.start() + start * FRAME_SIZE;
+                visit(FrameRange::new(paddr, at - start).expect("a part of the region"));
             }
         }
     }
 
     fn alloc_at(&self, range: FrameRange) -> Result<(), AllocError> {
         let mut regions = self.regions.lock();
-        if range.frames().any(|frame| locate(&regions, frame).is_none()) {
-            return Err(AllocError::NotManaged);
-        }
-        let places: Vec<_> = range.frames().filter_map(|frame| locate(&regions, frame)).collect();
-        if places.iter().any(|&(region, index)| !regions[region].free[index]) {
+        let pieces: Result<Vec<_>, _> = pieces(&regions, range.start(), range.count()).collect();
+        let pieces = pieces.map_err(|_| AllocError::NotManaged)?;
+        if pieces.iter().any(|(number, frames)| frames.clone().any(|i| !regions[*number].free[i])) {
             return Err(AllocError::InUse);
         }
-        for (region, index) in places {
-            regions[region].take(index, 1);
+        for (number, frames) in pieces {
+            regions[number].take(frames);
         }
         Ok(())
     }
@@ -177,7 +204,8 @@ unsafe impl FrameAllocator for Oracle {
         let mut regions = self.regions.lock();
         for region in regions.iter_mut() {
             if let Some(index) = region.find(layout, window) {
-                return Ok(region.take(index, layout.count()));
+                region.take(index..index + layout.count());
+                return Ok(region.range.start() + index * FRAME_SIZE);
             }
         }
         Err(AllocError::NoMemory)

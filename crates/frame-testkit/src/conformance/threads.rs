@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -160,10 +160,12 @@ pub fn threads_exhaust_memory<B: Backend>() {
     for round in 0..20 {
         let got = AtomicUsize::new(0);
         let emptied = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
         on_threads::<B>(&regions, THREADS, |watch, id| {
+            let _guard = TellOnPanic(&failed);
             let mut owned = Vec::new();
             // With caches, frames may lie on another thread for a moment: try until all are out.
-            wait_until("every frame is handed out", || {
+            wait_until("every frame is handed out", &failed, || {
                 while let Ok(frame) = watch.alloc_frame() {
                     got.fetch_add(1, SeqCst);
                     owned.push(frame);
@@ -172,7 +174,7 @@ pub fn threads_exhaust_memory<B: Backend>() {
             });
             // Nobody frees before all have seen the end.
             emptied.fetch_add(1, SeqCst);
-            wait_until("all threads are done", || emptied.load(SeqCst) == THREADS);
+            wait_until("all threads are done", &failed, || emptied.load(SeqCst) == THREADS);
             Rng::new(round * THREADS as u64 + id as u64).shuffle(&mut owned);
             for frame in owned {
                 // SAFETY: the frame is owned and given up here.
@@ -182,14 +184,22 @@ pub fn threads_exhaust_memory<B: Backend>() {
     }
 }
 
-/// Waits for other threads, but not for ever: one of them may have panicked.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+/// Waits for other threads, but not for ever: a frame may be lost, or a thread.
+fn wait_until(what: &str, failed: &AtomicBool, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "waited 20 s until {what}: a frame was lost, or a thread"
-        );
+        assert!(!failed.load(SeqCst), "another thread failed");
+        assert!(start.elapsed() < Duration::from_secs(20), "waited 20 s until {what}: a frame was lost");
         thread::yield_now();
+    }
+}
+
+struct TellOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for TellOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, SeqCst);
+        }
     }
 }
