@@ -1,0 +1,300 @@
+//! Changing what is mapped: unmap, protect, split, remap.
+//!
+//! All four walk a range and may meet a large page of which the range covers a part. Such a page is cut: a new table of
+//! 512 pieces is filled, changed where the range reaches, and then linked in place of the leaf, in one exchange. As in
+//! mapping, a [`Plan`] counts the tables that the cuts need before anything changes.
+
+use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, PhysAddr, TableMut, TableRef};
+
+use super::entry::{
+    ACCESSED, ADDRESS, DIRTY, ENTRIES, EptLeaf, Slot, classify, index, is_whole, leaf_word, piece, slots,
+};
+use super::{Ept, EptAttributes, EptConfig, EptError, EptFlags, Invalidation, is_empty, take_apart};
+use crate::{GuestPhysAddr, GuestRange, PageSize};
+
+/// What happens to the pages of a range.
+#[derive(Clone, Copy)]
+enum Change {
+    /// They are mapped no more; gaps are passed over.
+    Unmap,
+    /// They get these attribute bits; a gap is an error.
+    Protect(u64),
+    /// None is larger than this level; gaps are passed over.
+    Split(u32),
+}
+
+impl<H: FrameHal> Ept<H> {
+    /// Takes one page out. `guest` is its start, whatever its size. Returns the page as it was, and the INVEPT that is
+    /// owed.
+    ///
+    /// # Errors
+    /// Nothing is mapped there, or a page that starts elsewhere.
+    pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
+        let leaf = self.leaf_at(guest)?;
+        let mut changer = Changer::new(&self.config, Change::Unmap, FrameStack::new());
+        let level = self.levels();
+        changer.apply(self.root.words_mut(), level, leaf.guest().as_u64(), leaf.last())?;
+        let leaf = EptLeaf::new(guest.as_u64(), leaf.size().level(), changer.removed).unwrap_or(leaf);
+        Ok((leaf, self.finish(changer, 0)))
+    }
+
+    /// Takes all pages of a range out and gives back the tables that map nothing any more. A large page that lies in the
+    /// range only in part is cut, and its rest stays mapped. Gaps are passed over.
+    ///
+    /// # Errors
+    /// The range is too wide, or there is no frame for a table that a cut needs.
+    pub fn unmap_range(&mut self, range: GuestRange) -> Result<Invalidation<H>, EptError> {
+        self.change(range, Change::Unmap)
+    }
+
+    /// Gives all pages of a range these attributes. Large pages are cut as in [`unmap_range`](Self::unmap_range).
+    /// Accessed and dirty flags stay.
+    ///
+    /// # Errors
+    /// The attributes are not supported, the range is too wide or has a gap, or there is no frame for a table.
+    pub fn protect(
+        &mut self,
+        range: GuestRange,
+        attributes: EptAttributes,
+    ) -> Result<Invalidation<H>, EptError> {
+        let bits = attributes.encode(&self.config)?;
+        self.change(range, Change::Protect(bits))
+    }
+
+    /// Cuts pages so that none that reaches into the range is larger than `size`: for dirty logging by 4 KiB, for
+    /// instance. Translations stay as they are. Gaps are passed over.
+    ///
+    /// # Errors
+    /// The size is not supported, the range is too wide, or there is no frame for a table.
+    pub fn split(&mut self, range: GuestRange, size: PageSize) -> Result<Invalidation<H>, EptError> {
+        if !self.config.supports(size) {
+            return Err(EptError::PageSize { size });
+        }
+        self.change(range, Change::Split(size.level()))
+    }
+
+    /// Points one page, which starts at `guest`, at other host memory, with these attributes, in one store: a guest
+    /// never sees it unmapped. Accessed and dirty flags start clear.
+    ///
+    /// # Errors
+    /// No page starts there, the host address is misaligned to its size or too wide, or the attributes are not supported.
+    pub fn remap(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        attributes: EptAttributes,
+    ) -> Result<(EptLeaf, Invalidation<H>), EptError> {
+        let bits = attributes.encode(&self.config)?;
+        let leaf = self.leaf_at(guest)?;
+        let host = self.config.check_host(host, leaf.size().bytes(), leaf.size())?;
+        let level = leaf.size().level();
+        let mut table = self.root.words_mut();
+        for above in (level + 1..=self.config.levels().count()).rev() {
+            table =
+                table.into_child(index(guest.as_u64(), above)).map_err(|_| EptError::NotMapped { guest })?;
+        }
+        let word = leaf_word(bits, host, level);
+        let old =
+            table.swap(index(guest.as_u64(), level), word).map_err(|_| EptError::NotMapped { guest })?;
+        let old = EptLeaf::new(guest.as_u64(), level, old).unwrap_or(leaf);
+        let invalidation = Invalidation::new(self.pointer, &self.config, true, FrameStack::new());
+        Ok((old, invalidation))
+    }
+
+    /// The page that starts at an address.
+    fn leaf_at(&self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
+        let width = self.config.guest_width();
+        if guest.as_u64() >> width != 0 {
+            return Err(EptError::GuestTooWide { guest, width });
+        }
+        let leaf = self.query(guest).ok_or(EptError::NotMapped { guest })?;
+        if leaf.guest() != guest {
+            return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
+        }
+        Ok(leaf)
+    }
+
+    fn change(&mut self, range: GuestRange, change: Change) -> Result<Invalidation<H>, EptError> {
+        let (first, last) = self.config.span(range)?;
+        let level = self.levels();
+        let needed = Plan { config: &self.config, change }.count(self.root.words(), level, first, last)?;
+        let mut changer = Changer::new(&self.config, change, FrameStack::alloc(needed)?);
+        changer.apply(self.root.words_mut(), level, first, last)?;
+        Ok(self.finish(changer, needed))
+    }
+
+    /// Counts tables in and out.
+    fn finish(&mut self, changer: Changer<H>, taken: usize) -> Invalidation<H> {
+        self.tables += taken - changer.stack.len();
+        self.tables -= changer.retired.len();
+        Invalidation::new(self.pointer, &self.config, changer.restricted, changer.retired)
+    }
+}
+
+/// Counts the tables that a change needs for cuts, and finds what stands in its way.
+struct Plan<'a> {
+    config: &'a EptConfig,
+    change: Change,
+}
+
+impl Plan<'_> {
+    fn count<H: FrameHal>(
+        &self,
+        table: TableRef<'_, H>,
+        level: u32,
+        first: u64,
+        last: u64,
+    ) -> Result<usize, EptError> {
+        let mut needed = 0;
+        for (i, start, end) in slots(first, last, level) {
+            let whole = is_whole(start, end, level);
+            if whole && matches!(self.change, Change::Unmap) {
+                continue;
+            }
+            match classify::<H>(self.config, table.word(i), level) {
+                Slot::Table => {
+                    if let Some(child) = table.child(i) {
+                        needed += self.count(child, level - 1, start, end)?;
+                    }
+                }
+                Slot::Vacant if matches!(self.change, Change::Protect(_)) => {
+                    return Err(EptError::NotMapped { guest: GuestPhysAddr::new(start) });
+                }
+                Slot::Vacant => {}
+                Slot::Leaf => needed += self.cuts(level, start, end),
+                Slot::Malformed => {
+                    return Err(EptError::Malformed { guest: GuestPhysAddr::new(start), level });
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Tables that a leaf needs of whose slot the change covers `first..=last`.
+    fn cuts(&self, level: u32, first: u64, last: u64) -> usize {
+        match self.change {
+            Change::Split(to) if level <= to => return 0,
+            Change::Split(to) if level - 1 <= to => return 1,
+            Change::Unmap | Change::Protect(_) if is_whole(first, last, level) => return 0,
+            _ => {}
+        }
+        // A leaf to be cut has level 2 or 3, so this loops 512 times at most and recurses once.
+        1 + slots(first, last, level - 1)
+            .map(|(_, start, end)| self.cuts(level - 1, start, end))
+            .sum::<usize>()
+    }
+}
+
+/// Makes a planned change.
+struct Changer<H: FrameHal> {
+    config: EptConfig,
+    change: Change,
+    /// Frames for the tables of cuts.
+    stack: FrameStack<H>,
+    /// Tables that are no longer linked.
+    retired: FrameStack<H>,
+    /// Whether a processor could hold a translation that is no longer true.
+    restricted: bool,
+    /// The last leaf that was taken out.
+    removed: u64,
+}
+
+impl<H: FrameHal> Changer<H> {
+    fn new(config: &EptConfig, change: Change, stack: FrameStack<H>) -> Self {
+        Self { config: *config, change, stack, retired: FrameStack::new(), restricted: false, removed: 0 }
+    }
+
+    /// Changes the part `first..=last` of `table`. Cannot fail after a plan of the same change.
+    fn apply(
+        &mut self,
+        mut table: TableMut<'_, H>,
+        level: u32,
+        first: u64,
+        last: u64,
+    ) -> Result<(), EptError> {
+        let vacant = self.config.vacant();
+        for (i, start, end) in slots(first, last, level) {
+            let whole = is_whole(start, end, level);
+            let word = table.word(i);
+            match (classify::<H>(&self.config, word, level), self.change) {
+                (Slot::Table, Change::Unmap) if whole => {
+                    if let Some(child) = table.unlink(i, vacant) {
+                        take_apart(child, level - 1, &mut |frame| self.retired.push(frame));
+                    }
+                }
+                (Slot::Table, change) => {
+                    let Some(mut child) = table.child(i) else { continue };
+                    self.apply(child.reborrow(), level - 1, start, end)?;
+                    let cleared = matches!(change, Change::Unmap);
+                    if cleared && is_empty(&self.config, child.words(), index(end, level - 1)) {
+                        if let Some(child) = table.unlink(i, vacant) {
+                            self.retired.push(child.into_frame());
+                        }
+                    }
+                }
+                (Slot::Leaf | Slot::Malformed, Change::Unmap) if whole => {
+                    // An exchange: a dirty flag that the processor sets at this moment is seen.
+                    self.removed = table.swap(i, vacant).unwrap_or(word);
+                    self.restricted = true;
+                }
+                (Slot::Leaf, Change::Protect(bits)) if whole => {
+                    self.protect(&mut table, i, level, word, bits)
+                }
+                (Slot::Leaf, Change::Split(to)) if level <= to => {}
+                (Slot::Leaf, _) => self.cut(&mut table, i, level, start, end)?,
+                (Slot::Vacant | Slot::Malformed, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the attributes of a leaf. What the processor sets meanwhile is kept.
+    fn protect(&mut self, table: &mut TableMut<'_, H>, i: usize, level: u32, word: u64, bits: u64) {
+        let flags = word & (ACCESSED | DIRTY);
+        let new = leaf_word(bits, word & ADDRESS, level) | flags;
+        if let Ok(old) = table.swap(i, new) {
+            table.words().set_bits(i, old & (ACCESSED | DIRTY));
+            let access = (EptFlags::RWX).bits();
+            let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
+            let allows_more_only = old & !new & access == 0;
+            self.restricted |= !(same_page && allows_more_only);
+        }
+    }
+
+    /// Replaces a leaf by a table of 512 pieces, changed where `first..=last` reaches.
+    fn cut(
+        &mut self,
+        table: &mut TableMut<'_, H>,
+        i: usize,
+        level: u32,
+        first: u64,
+        last: u64,
+    ) -> Result<(), EptError> {
+        let word = table.word(i);
+        let frame = self.stack.pop().ok_or(AllocError::NoMemory)?;
+        let mut pieces = FrameTable::from_fn(frame, |j| piece(word, level, j));
+        self.apply(pieces.words_mut(), level - 1, first, last)?;
+        if let Ok(old) = table.link(i, pieces, self.config.link()) {
+            self.restricted = true;
+            // Flags that the processor set in the leaf while the pieces were written belong to all of them.
+            let late = old & !word & (ACCESSED | DIRTY);
+            if let (true, Some(child)) = (late != 0, table.words().child(i)) {
+                mark(&self.config, child, level - 1, late);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets flags in every leaf of a table.
+fn mark<H: FrameHal>(config: &EptConfig, table: TableRef<'_, H>, level: u32, flags: u64) {
+    for i in 0..ENTRIES {
+        match (classify::<H>(config, table.word(i), level), table.child(i)) {
+            (Slot::Leaf, _) => {
+                table.set_bits(i, flags);
+            }
+            (Slot::Table, Some(child)) => mark(config, child, level - 1, flags),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Extended page tables: what a guest takes for physical memory (SDM 28.3).
+//!
+//! A guest-physical address is translated by 4 or 5 levels of tables of 512 entries. An entry of level 1 maps a page
+//! of 4 KiB; one of level 2 or 3 may map 2 MiB or 1 GiB itself, else it points to a table of the level below.
+//!
+//! ```text
+//!  EPT pointer ─► level 4 (512 GiB/entry) ─► level 3 (1 GiB) ─► level 2 (2 MiB) ─► level 1 (4 KiB)
+//!                                             └ maps 1 GiB       └ maps 2 MiB       └ maps 4 KiB
+//! ```
+//!
+//! # What this promises
+//!
+//! - **All or nothing**: an operation that fails leaves the tables as they were, also as a processor sees them. Every
+//!   operation first looks whether it can succeed and takes all the frames that it will need; then it changes.
+//! - **Nothing leaks, nothing is reused early**: a table belongs to the entry that points to it. A table that becomes
+//!   empty is unlinked and handed out in the [`Invalidation`], which frees it after the INVEPT.
+//! - **Only what the processor takes**: addresses, sizes and attributes are checked against the [`EptConfig`], so no
+//!   operation (but [`edit_entry`](Ept::edit_entry), which is for tests of processors) makes a misconfiguration.
+//!
+//! # Invariants
+//!
+//! - an entry owns a table, or maps a page, or is *vacant*: not present, and equal to the configuration's vacant word;
+//! - no table but the highest has vacant entries alone;
+//! - entries that own a table allow everything; the leaf decides.
+//!
+//! Entries are changed while processors may walk them: each change is one atomic store or exchange, and a table is
+//! filled before it is linked.
+
+mod attributes;
+mod change;
+mod config;
+mod dirty;
+mod edit;
+mod entry;
+mod error;
+mod invalidation;
+mod leaves;
+mod map;
+mod merge;
+mod pointer;
+mod qualification;
+mod walk;
+
+use core::fmt;
+
+use frame_core::{FrameHal, FrameTable, TableRef};
+
+pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
+pub use config::{EptConfig, EptConfigError};
+pub use entry::EptLeaf;
+pub use error::EptError;
+pub use invalidation::Invalidation;
+pub use leaves::{EptLeaves, EptRun, EptRuns};
+pub use pointer::{EPTPointer, EptLevels, EptPointer, EptPointerError};
+pub use qualification::EptQualification;
+pub use walk::{
+    EptAccess, EptFault, EptMisconfiguration, EptTranslation, EptViolation, GuestPaging,
+    MisconfigurationCause, walk_ept,
+};
+
+use crate::GuestPhysAddr;
+use entry::{ENTRIES, Slot, classify, index};
+
+/// A tree of EPT tables, which it owns. The memory that it maps belongs to somebody else, to
+/// [`GuestMemory`](crate::GuestMemory) for instance.
+///
+/// ```
+/// # use frame_core::{FrameHal, FrameRange, PhysAddr};
+/// # use vmx_structs::*;
+/// fn two_pages<H: FrameHal>(caps: &VmxCapabilities) -> Result<(), Box<dyn core::error::Error>> {
+///     let mut ept = Ept::<H>::new(EptConfig::new(caps)?)?;
+///     ept.map(GuestPhysAddr::new(0), PhysAddr::from(0x20_0000), PageSize::Size2M, EptAttributes::RAM)?;
+///     let device = GuestRange::new(GuestPhysAddr::new(0xfee0_0000), 1)?;
+///     ept.map_range(device, PhysAddr::from(0xfee0_0000), EptAttributes::DEVICE)?;
+///
+///     let seen = ept.translate(GuestPhysAddr::new(0x1234), EptAccess::WRITE);
+///     assert_eq!(seen.unwrap().host, PhysAddr::from(0x20_1234));
+///
+///     // A guest that ran may have left translations in processors' caches.
+///     let invalidation = ept.unmap_range(device)?;
+///     assert!(invalidation.is_needed());
+///     invalidation.waive(); // here no guest has run
+///     Ok(())
+/// }
+/// ```
+pub struct Ept<H: FrameHal> {
+    root: FrameTable<H>,
+    config: EptConfig,
+    pointer: EptPointer,
+    /// Tables in the tree, the root included.
+    tables: usize,
+}
+
+impl<H: FrameHal> Ept<H> {
+    /// Tables that map nothing: one frame.
+    ///
+    /// # Errors
+    /// No frame, or one that the processor cannot address.
+    pub fn new(config: EptConfig) -> Result<Self, EptError> {
+        let root = FrameTable::new(config.vacant())?;
+        let pointer = config.pointer(root.start_paddr())?;
+        Ok(Self { root, config, pointer, tables: 1 })
+    }
+
+    /// The EPT pointer, for the VMCS.
+    pub const fn pointer(&self) -> EptPointer {
+        self.pointer
+    }
+
+    /// How the tables are built and walked.
+    pub const fn config(&self) -> &EptConfig {
+        &self.config
+    }
+
+    /// Frames that the tables take.
+    pub const fn table_frames(&self) -> usize {
+        self.tables
+    }
+
+    /// The page that holds this address; `None` when nothing is mapped there.
+    pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
+        let guest = guest.as_u64();
+        if guest >> self.config.guest_width() != 0 {
+            return None;
+        }
+        let mut table = self.root.words();
+        let mut level = self.levels();
+        loop {
+            let i = index(guest, level);
+            match table.child(i) {
+                Some(child) => table = child,
+                None => {
+                    let word = table.word(i);
+                    let leaf = classify::<H>(&self.config, word, level) == Slot::Leaf;
+                    return leaf.then(|| EptLeaf::new(guest, level, word)).flatten();
+                }
+            }
+            level -= 1;
+        }
+    }
+
+    fn levels(&self) -> u32 {
+        self.config.levels().count()
+    }
+}
+
+/// Whether a table has vacant entries alone. `around` is where one was just cleared: its neighbours are looked at
+/// first, so that clearing a table entry by entry looks at few.
+fn is_empty<H: FrameHal>(config: &EptConfig, table: TableRef<'_, H>, around: usize) -> bool {
+    let vacant = |i: usize| {
+        let word = table.word(i);
+        !TableRef::<H>::is_link(word) && !config.is_present(word)
+    };
+    vacant(around + ENTRIES - 1) && (1..=ENTRIES).all(|i| vacant(around + i))
+}
+
+/// Gives every table of a tree to `sink`, the highest last.
+fn take_apart<H: FrameHal>(
+    mut table: FrameTable<H>,
+    level: u32,
+    sink: &mut impl FnMut(frame_core::PhysFrame<H>),
+) {
+    if level > 1 {
+        let mut words = table.words_mut();
+        for i in 0..ENTRIES {
+            // A processor that was not told yet may go on walking here: it finds what was there, or nothing.
+            if let Some(child) = words.unlink(i, 0) {
+                take_apart(child, level - 1, sink);
+            }
+        }
+    }
+    sink(table.into_frame());
+}
+
+impl<H: FrameHal> Drop for Ept<H> {
+    fn drop(&mut self) {
+        // What `FrameTable` does by itself, less the search for owners in tables that have none.
+        let level = self.levels();
+        let mut words = self.root.words_mut();
+        for i in 0..ENTRIES {
+            if let Some(child) = words.unlink(i, 0) {
+                take_apart(child, level - 1, &mut drop);
+            }
+        }
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for Ept<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// One line for each run of pages that look alike.
+        struct Runs<'a, H: FrameHal>(&'a Ept<H>);
+        impl<H: FrameHal> fmt::Debug for Runs<'_, H> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_list().entries(self.0.runs()).finish()
+            }
+        }
+        f.debug_struct("Ept")
+            .field("pointer", &self.pointer)
+            .field("table_frames", &self.tables)
+            .field("mapped", &Runs(self))
+            .finish()
+    }
+}

@@ -1,0 +1,357 @@
+//! The walk that a processor makes, in software: what becomes of one access (SDM 28.3.2, 28.3.3).
+//!
+//! From the highest table down, each entry is looked at in this order: one that is not present ends the walk with an
+//! **EPT violation**; one that has a value no processor takes ends it with an **EPT misconfiguration**; one that maps
+//! a page ends it with a translation. Only then are the permissions looked at, of all entries together: so an entry
+//! further down that is misconfigured wins over a permission that is missing further up.
+//!
+//! [`walk_ept`] walks any tables that it is given words of, a guest hypervisor's own EPT for instance;
+//! [`Ept::translate`] walks an [`Ept`].
+
+use core::fmt;
+
+use frame_core::{FrameHal, PhysAddr, TableRef};
+
+use super::entry::{ACCESSED, ADDRESS, DIRTY, LARGE, index, slot_mask};
+use super::{Ept, EptConfig, EptFlags, EptMemoryType, EptQualification};
+use crate::{GuestPhysAddr, PageSize};
+
+/// An access to a guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EptAccess {
+    /// It reads data.
+    pub read: bool,
+    /// It writes data.
+    pub write: bool,
+    /// It fetches an instruction.
+    pub fetch: bool,
+    /// It comes from a linear address, and what the guest's paging says of it; `None` for an access without one (by
+    /// processor trace, or a load of PDPTEs).
+    pub linear: Option<GuestPaging>,
+    /// It is to an entry of the guest's paging structures, on the way to the translation of `linear`.
+    pub paging_structure: bool,
+    /// It comes with NMIs unblocked by IRET.
+    pub nmi_unblocking: bool,
+}
+
+/// What the guest's own paging says of a linear address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GuestPaging {
+    /// It is a user-mode address (U/S is 1 in every entry).
+    pub user: bool,
+    /// It may be written (R/W is 1 in every entry).
+    pub writable: bool,
+    /// It may not be fetched from (XD is 1 in some entry).
+    pub execute_disable: bool,
+}
+
+impl GuestPaging {
+    /// A supervisor-mode address with everything allowed, as without paging.
+    pub const SUPERVISOR: Self = Self { user: false, writable: true, execute_disable: false };
+    /// A user-mode address with everything allowed.
+    pub const USER: Self = Self { user: true, ..Self::SUPERVISOR };
+}
+
+impl EptAccess {
+    const NONE: Self = Self {
+        read: false,
+        write: false,
+        fetch: false,
+        linear: Some(GuestPaging::SUPERVISOR),
+        paging_structure: false,
+        nmi_unblocking: false,
+    };
+    /// A data read at a supervisor-mode address.
+    pub const READ: Self = Self { read: true, ..Self::NONE };
+    /// A data write at a supervisor-mode address.
+    pub const WRITE: Self = Self { write: true, ..Self::NONE };
+    /// An instruction fetch from a supervisor-mode address.
+    pub const FETCH: Self = Self { fetch: true, ..Self::NONE };
+
+    /// The same access from a linear address of which the guest's paging says this.
+    #[must_use]
+    pub const fn at(self, linear: GuestPaging) -> Self {
+        Self { linear: Some(linear), ..self }
+    }
+
+    /// The same access without a linear address.
+    #[must_use]
+    pub const fn without_linear_address(self) -> Self {
+        Self { linear: None, paging_structure: false, ..self }
+    }
+
+    /// The same access to an entry of the guest's paging structures.
+    #[must_use]
+    pub const fn of_paging_structure(self) -> Self {
+        Self { paging_structure: true, ..self }
+    }
+}
+
+/// Where an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EptTranslation {
+    /// The host-physical address.
+    pub host: PhysAddr,
+    /// The size of the page.
+    pub size: PageSize,
+    /// What every entry used allows (READ, WRITE, EXECUTE, and with mode-based execute USER_EXECUTE), and the leaf's
+    /// other flags.
+    pub flags: EptFlags,
+    /// The leaf's memory type.
+    pub memory_type: EptMemoryType,
+}
+
+/// Why an access does not go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EptFault {
+    /// EPT violation: exit reason 48, or a virtualization exception.
+    Violation(EptViolation),
+    /// EPT misconfiguration: exit reason 49.
+    Misconfiguration(EptMisconfiguration),
+    /// No verdict: the reader given to [`walk_ept`] had no such table.
+    Unreadable {
+        /// The table.
+        table: PhysAddr,
+    },
+}
+
+/// An EPT violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EptViolation {
+    /// The guest-physical address of the access.
+    pub guest: GuestPhysAddr,
+    /// The exit qualification.
+    pub qualification: EptQualification,
+    /// Whether it would be a virtualization exception, if "EPT-violation #VE" is 1 and the #VE area is not busy: bit 63
+    /// is 0 in the last entry used.
+    pub convertible: bool,
+}
+
+/// An EPT misconfiguration. Its exit has no qualification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EptMisconfiguration {
+    /// The guest-physical address of the access.
+    pub guest: GuestPhysAddr,
+    /// The level of the entry.
+    pub level: u32,
+    /// The entry.
+    pub word: u64,
+    /// The first rule that it breaks.
+    pub cause: MisconfigurationCause,
+}
+
+/// The rule that a misconfigured entry breaks (SDM 28.3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MisconfigurationCause {
+    /// Writes without reads.
+    WriteWithoutRead,
+    /// Fetches without reads, on a processor without execute-only translations.
+    ExecuteWithoutRead,
+    /// Reserved bits: 6:3 or 7 of an entry that points to a table, address bits beyond MAXPHYADDR, low address bits of
+    /// a large page.
+    ReservedBits,
+    /// The memory type of a leaf is 2, 3 or 7.
+    MemoryType,
+}
+
+impl fmt::Display for EptFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(EptViolation { guest, qualification, .. }) => {
+                write!(f, "EPT violation at {guest:#x}, qualification {:#x}", qualification.bits())
+            }
+            Self::Misconfiguration(EptMisconfiguration { guest, level, word, cause }) => {
+                write!(
+                    f,
+                    "EPT misconfiguration at {guest:#x}: {cause:?} in the entry {word:#x} of level {level}"
+                )
+            }
+            Self::Unreadable { table } => write!(f, "the EPT table at {table:#x} cannot be read"),
+        }
+    }
+}
+
+impl core::error::Error for EptFault {}
+
+/// What is wrong with a present entry, and whether it maps a page.
+fn inspect(config: &EptConfig, word: u64, level: u32) -> Result<bool, MisconfigurationCause> {
+    use MisconfigurationCause as Cause;
+    let has = |flag: EptFlags| word & flag.bits() != 0;
+    if !has(EptFlags::READ) {
+        if has(EptFlags::WRITE) {
+            return Err(Cause::WriteWithoutRead);
+        }
+        // Not readable, not writable, but present: it allows fetches of some kind.
+        if !config.execute_only() {
+            return Err(Cause::ExecuteWithoutRead);
+        }
+    }
+    let large = word & LARGE != 0;
+    let size = PageSize::of_level(level).filter(|size| *size == PageSize::Size4K || large);
+    let reserved = match size {
+        // Where bit 7 cannot mean a large page, it is reserved as well.
+        None => 0x78 | LARGE,
+        Some(size) if !config.supports(size) => LARGE,
+        // The address bits below the page.
+        Some(size) => (size.bytes() - 1) & ADDRESS,
+    };
+    let beyond = ADDRESS & !((1 << config.physical_width()) - 1);
+    if word & (reserved | beyond) != 0 {
+        return Err(Cause::ReservedBits);
+    }
+    if size.is_some() && EptMemoryType::from_number((word >> 3 & 7) as u8).is_none() {
+        return Err(Cause::MemoryType);
+    }
+    Ok(size.is_some())
+}
+
+/// Walks EPT tables as a processor does. `read` gives the word at an index of the table at an address; `None` where it
+/// cannot. `root` is the table of the highest level. Nothing is written, accessed and dirty flags neither.
+///
+/// # Errors
+/// The access is a violation or a misconfiguration, or `read` gave none.
+pub fn walk_ept(
+    config: &EptConfig,
+    root: PhysAddr,
+    guest: GuestPhysAddr,
+    access: EptAccess,
+    mut read: impl FnMut(PhysAddr, usize) -> Option<u64>,
+) -> Result<EptTranslation, EptFault> {
+    walk(config, guest, access, root, |table, i| {
+        let word = read(*table, i).ok_or(EptFault::Unreadable { table: *table })?;
+        *table = PhysAddr::from((word & ADDRESS) as usize);
+        Ok(word)
+    })
+}
+
+/// `step(table, i)` gives word `i` of the table and makes the table that which the word points to, if it does.
+fn walk<T>(
+    config: &EptConfig,
+    guest: GuestPhysAddr,
+    access: EptAccess,
+    mut table: T,
+    mut step: impl FnMut(&mut T, usize) -> Result<u64, EptFault>,
+) -> Result<EptTranslation, EptFault> {
+    let address = guest.as_u64();
+    // With accessed and dirty flags, the processor treats its accesses to guest paging structures as writes.
+    let as_write = access.paging_structure && config.accessed_dirty();
+    let violation = |allowed: EptFlags, last_word: u64| {
+        let mut qualification = access_bits(config, access, as_write);
+        qualification.set(EptQualification::READABLE, allowed.contains(EptFlags::READ));
+        qualification.set(EptQualification::WRITABLE, allowed.contains(EptFlags::WRITE));
+        qualification.set(EptQualification::EXECUTABLE, allowed.contains(EptFlags::EXECUTE));
+        let user = config.mode_based_execute() && allowed.contains(EptFlags::USER_EXECUTE);
+        qualification.set(EptQualification::USER_EXECUTABLE, user);
+        let convertible = last_word & EptFlags::SUPPRESS_VE.bits() == 0;
+        EptFault::Violation(EptViolation { guest, qualification, convertible })
+    };
+    // Address bits that no table translates must be 0 (SDM 28.3.2).
+    if address >> config.guest_width() != 0 {
+        return Err(violation(EptFlags::empty(), EptFlags::SUPPRESS_VE.bits()));
+    }
+    let mut allowed = EptFlags::RWX;
+    let mut level = config.levels().count();
+    loop {
+        let word = step(&mut table, index(address, level))?;
+        if !config.is_present(word) {
+            // Bits 5:3 of the qualification are 0 if any entry is not present.
+            return Err(violation(EptFlags::empty(), word));
+        }
+        let is_leaf = inspect(config, word, level)
+            .map_err(|cause| EptFault::Misconfiguration(EptMisconfiguration { guest, level, word, cause }))?;
+        allowed &= EptFlags::from_bits_truncate(word);
+        if is_leaf {
+            let user = access.linear.is_some_and(|linear| linear.user) && config.mode_based_execute();
+            let execute = if user { EptFlags::USER_EXECUTE } else { EptFlags::EXECUTE };
+            let refused = access.read && !allowed.contains(EptFlags::READ)
+                || (access.write || as_write) && !allowed.contains(EptFlags::WRITE)
+                || access.fetch && !allowed.contains(execute);
+            if refused {
+                return Err(violation(allowed, word));
+            }
+            let mut flags = allowed;
+            if !config.mode_based_execute() {
+                flags.remove(EptFlags::USER_EXECUTE);
+            }
+            flags |= EptFlags::from_bits_truncate(word) & !EptFlags::RWX;
+            let offset = address & slot_mask(level);
+            return Ok(EptTranslation {
+                host: PhysAddr::from((word & ADDRESS | offset) as usize),
+                size: PageSize::of_level(level).unwrap_or(PageSize::Size4K), // a leaf has a level of 1 to 3
+                flags,
+                memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)
+                    .unwrap_or(EptMemoryType::Uncacheable),
+            });
+        }
+        level -= 1;
+    }
+}
+
+/// The bits of the qualification that tell of the access.
+fn access_bits(config: &EptConfig, access: EptAccess, as_write: bool) -> EptQualification {
+    use EptQualification as Q;
+    let mut bits = Q::empty();
+    bits.set(Q::READ, access.read || as_write);
+    bits.set(Q::WRITE, access.write || as_write);
+    bits.set(Q::FETCH, access.fetch);
+    bits.set(Q::NMI_UNBLOCKING, access.nmi_unblocking);
+    if let Some(linear) = access.linear {
+        bits |= Q::LINEAR_ADDRESS;
+        if !access.paging_structure {
+            bits |= Q::TRANSLATED;
+            if config.advanced_exit_info() {
+                bits.set(Q::USER_ADDRESS, linear.user);
+                bits.set(Q::GUEST_WRITABLE, linear.writable);
+                bits.set(Q::GUEST_EXECUTE_DISABLE, linear.execute_disable);
+            }
+        }
+    }
+    bits
+}
+
+impl<H: FrameHal> Ept<H> {
+    /// What a processor would make of an access: a translation, a violation with its qualification, or a
+    /// misconfiguration. Changes nothing.
+    ///
+    /// # Errors
+    /// The access would be a violation or a misconfiguration.
+    pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        walk(self.config(), guest, access, self.root.words(), step)
+    }
+
+    /// As [`translate`](Self::translate), and sets accessed and dirty flags as the processor would (SDM 28.3.5), if
+    /// they are on: for software that acts as a guest, and for tests.
+    ///
+    /// # Errors
+    /// As [`translate`](Self::translate). No flag is set then.
+    pub fn access(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        let translation = self.translate(guest, access)?;
+        if self.config().accessed_dirty() {
+            let mut table = self.root.words();
+            let mut level = self.levels();
+            loop {
+                let i = index(guest.as_u64(), level);
+                if level == translation.size.level() {
+                    let written = access.write || access.paging_structure;
+                    table.set_bits(i, if written { ACCESSED | DIRTY } else { ACCESSED });
+                    break;
+                }
+                table.set_bits(i, ACCESSED);
+                let Some(child) = table.child(i) else { break };
+                table = child;
+                level -= 1;
+            }
+        }
+        Ok(translation)
+    }
+}
+
+fn step<H: FrameHal>(table: &mut TableRef<'_, H>, i: usize) -> Result<u64, EptFault> {
+    let word = table.word(i);
+    if let Some(child) = table.child(i) {
+        *table = child;
+    }
+    Ok(word)
+}
