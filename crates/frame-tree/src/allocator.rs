@@ -1,0 +1,185 @@
+//! The tree as a [`FrameAllocator`].
+
+use frame_core::{
+    AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange,
+    FrameStats, HeapFree, PhysAddr,
+};
+
+use crate::{
+    Tree,
+    geometry::{Frame, Frames},
+    region::Region,
+    single::Sink,
+    sync::Relaxed,
+    tree::not_allocated,
+};
+
+/// How many frames ahead a bulk free asks for the row's line.
+const PREFETCH: usize = 8;
+
+fn is_aligned(addr: PhysAddr) -> bool {
+    addr.as_usize() % FRAME_SIZE == 0
+}
+
+/// Gives single frames back, neighbours in one row together. See [`FrameAllocator::dealloc_bulk`].
+struct BulkFree<'t, 'm, const REGIONS: usize> {
+    tree: &'t Tree<'m, REGIONS>,
+    /// The region of the last frame.
+    region: Option<&'t Region<'m>>,
+    result: Result<(), DeallocError>,
+}
+
+impl<'t, 'm, const REGIONS: usize> BulkFree<'t, 'm, REGIONS> {
+    fn refuse(&mut self, error: DeallocError) {
+        self.result = self.result.and(Err(error));
+    }
+
+    #[inline]
+    fn region_of(&mut self, frame: Frame) -> Option<&'t Region<'m>> {
+        if !self.region.is_some_and(|region| region.frames().contains(frame)) {
+            self.region = self.tree.regions.find(frame);
+        }
+        self.region
+    }
+
+    fn run(&mut self, frames: &[PhysAddr]) {
+        let mut rest = frames;
+        while let Some((&addr, others)) = rest.split_first() {
+            rest = others;
+            if let (Some(ahead), Some(region)) = (others.get(PREFETCH), self.region) {
+                region.storage.prefetch(Frame::of(*ahead).block());
+            }
+            if !is_aligned(addr) {
+                self.refuse(DeallocError::new(addr, DeallocErrorKind::Misaligned));
+                continue;
+            }
+            let frame = Frame::of(addr);
+            let Some(region) = self.region_of(frame) else {
+                self.refuse(DeallocError::new(addr, DeallocErrorKind::NotManaged));
+                continue;
+            };
+            let (row, mut mask) = (frame.row(), frame.bit());
+            while let Some((&next, others)) = rest.split_first() {
+                let frame = Frame::of(next);
+                let joins = frame.row() == row && mask & frame.bit() == 0;
+                if !joins || !is_aligned(next) || !region.frames().contains(frame) {
+                    break;
+                }
+                mask |= frame.bit();
+                rest = others;
+            }
+            let block = region.block(row.block());
+            if let Err(free) = block.give_row(row.in_block(), mask) {
+                let _ = block.give_row(row.in_block(), mask & !free);
+                self.refuse(not_allocated(Frame(row.first_frame().0 + free.trailing_zeros() as usize)));
+            }
+        }
+    }
+}
+
+// SAFETY:
+// - Exclusive: a frame's ownership moves by one atomic operation on one word (see `block`), so no two callers get it.
+// - Real: only frames of the regions are handed out (see `region`), and a region with frame 0 is refused.
+// - As asked: runs lie inside one word or are claimed exactly as they were computed; starts are multiples of the
+//   alignment in absolute frame numbers.
+// - Untouched: the tree never writes to a frame.
+// - A refusal changes nothing: frees are checked before the first change; a claim that fails is given back.
+unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
+    fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if layout.is_single() {
+            return self.alloc_frame();
+        }
+        self.take(layout, Frames::ALL)
+    }
+
+    unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+        if start.as_usize() % layout.align() != 0 {
+            return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
+        }
+        let frames = Frames::new(Frame::of(start), layout.count());
+        self.check_owned(frames)?;
+        self.regions.give(frames).map_err(not_allocated)
+    }
+
+    fn stats(&self) -> FrameStats {
+        let mut stats = FrameStats::default();
+        for (_, region) in self.regions.iter() {
+            stats.total_frames += region.frames().count();
+            stats.metadata_bytes += region.metadata_bytes();
+        }
+        self.regions.walk_runs(Frames::ALL, &mut |run| stats.free_frames += run.count());
+        stats.total_frames -= self.offline.load(Relaxed).min(stats.total_frames);
+        stats.free_frames = stats.free_frames.min(stats.total_frames);
+        stats
+    }
+
+    fn visit_free(&self, visit: &mut dyn FnMut(FrameRange)) {
+        self.regions.walk_runs(Frames::ALL, &mut |run| {
+            if let Some(range) = run.to_range() {
+                visit(range);
+            }
+        });
+    }
+
+    #[inline]
+    fn alloc_frame(&self) -> Result<PhysAddr, AllocError> {
+        if let Some(frame) = self.regions.take_at_cursor(self.shards.mine()) {
+            return Ok(frame.addr());
+        }
+        self.alloc_elsewhere()
+    }
+
+    #[inline]
+    unsafe fn dealloc_frame(&self, frame: PhysAddr) -> Result<(), DeallocError> {
+        if !is_aligned(frame) {
+            return Err(DeallocError::new(frame, DeallocErrorKind::Misaligned));
+        }
+        let number = Frame::of(frame);
+        let Some(region) = self.regions.find(number) else {
+            return Err(DeallocError::new(frame, DeallocErrorKind::NotManaged));
+        };
+        let freed = region.block(number.block()).give_row(number.row().in_block(), number.bit());
+        freed.map_err(|_| not_allocated(number))
+    }
+
+    fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
+        let mut sink = Sink::new(frames);
+        self.fill(&mut sink);
+        sink.len()
+    }
+
+    unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
+        let mut free = BulkFree { tree: self, region: None, result: Ok(()) };
+        free.run(frames);
+        self.tick(self.shards.mine());
+        free.result
+    }
+
+    fn alloc_at(&self, range: FrameRange) -> Result<(), AllocError> {
+        self.regions.take_exactly(Frames::of(range)).map_err(|(error, _)| error)
+    }
+
+    fn alloc_in(&self, layout: FrameLayout, window: FrameRange) -> Result<PhysAddr, AllocError> {
+        self.take(layout, Frames::of(window))
+    }
+
+    #[inline]
+    fn cache_watermark(&self) -> PhysAddr {
+        self.watermark.address()
+    }
+}
+
+// SAFETY: nothing here calls the heap: the metadata is the caller's.
+unsafe impl<const REGIONS: usize> HeapFree for Tree<'_, REGIONS> {}
+
+impl<const REGIONS: usize> Tree<'_, REGIONS> {
+    /// Allocates one frame from another row than the shard is at.
+    #[cold]
+    #[inline(never)]
+    fn alloc_elsewhere(&self) -> Result<PhysAddr, AllocError> {
+        let mut frame = [PhysAddr::from_usize(0)];
+        let mut sink = Sink::new(&mut frame);
+        self.fill(&mut sink);
+        if sink.len() == 1 { Ok(frame[0]) } else { Err(AllocError::NoMemory) }
+    }
+}

@@ -1,0 +1,377 @@
+//! The protocol of a block: who owns which of its frames.
+//!
+//! Ownership of a frame is a token that lies in exactly one place:
+//!
+//! ```text
+//!               claim: taken 0 -> 1                    open: rows = what is not kept
+//!   UNTOUCHED ------------------------> all 512 owned --------------------------> OPEN
+//!   taken = 0   <---------------------- by one caller  <-------------------------  taken = 1
+//!   rows  = 0     release: taken 1 -> 0                 every row taken, !0 -> 0   rows: 1 = free
+//! ```
+//!
+//! - `taken` is zero: the block holds the tokens of all its frames, and its rows are all zero (or not live);
+//! - a row bit is one: the block holds that frame's token;
+//! - otherwise the token is with whoever took it.
+//!
+//! A token moves by one atomic read-modify-write on one word, so it is never in two hands. Only a thread that holds
+//! all 512 tokens may clear `taken`; then the rows are zero, so that nobody can take a frame through them. Zero rows
+//! are also why an allocated huge frame needs no state of its own: it is an open block with nothing free, and giving
+//! back a part of it is giving back frames.
+//!
+//! Several rows, or several words of blocks, are taken one by one, lowest first, and given back in full when one
+//! fails. Giving back is an ordinary free: it raises hints and sees full rows, whatever happened meanwhile.
+
+use core::sync::atomic::fence;
+
+use crate::{
+    bits,
+    geometry::{BLOCK_ROWS, Blocks, Frame, Frames, Group, ROW_FRAMES},
+    region::{BlockRef, Region},
+    sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst},
+};
+
+/// Moves the frames of `mask` out of a row, if all of them are free.
+#[inline]
+fn take(row: &AtomicU64, mask: u64) -> Result<(), u64> {
+    let mut free = row.load(Relaxed);
+    while free & mask == mask {
+        match row.compare_exchange_weak(free, free & !mask, SeqCst, Relaxed) {
+            Ok(_) => return Ok(()),
+            Err(now) => free = now,
+        }
+    }
+    Err(mask & !free)
+}
+
+impl BlockRef<'_> {
+    /// Takes a wholly free block. On success the caller owns all its frames, and its rows are live and zero unless
+    /// it is `open`ed first, as [`claim_and_open`](Self::claim_and_open) does.
+    #[inline]
+    pub(crate) fn claim(self) -> bool {
+        self.group.taken.fetch_or(self.bit, AcqRel) & self.bit == 0
+    }
+
+    /// Takes a wholly free block and gives back what the caller does not keep: `rows` are the frames given back.
+    #[inline]
+    pub(crate) fn claim_and_open(self, rows: [u64; BLOCK_ROWS]) -> bool {
+        let claimed = self.claim();
+        if claimed {
+            self.open(rows);
+        }
+        claimed
+    }
+
+    /// Gives back the frames `free` of a block that the caller owns as a whole.
+    fn open(self, free: [u64; BLOCK_ROWS]) {
+        match self.rows() {
+            None => {
+                // SAFETY: the caller just claimed the block, owns all its frames, and `live` is not set: it is set
+                // only here, by the owner of the whole block.
+                unsafe { self.storage.write_first(self.block, free) }
+            }
+            Some(rows) => {
+                for (row, value) in rows.iter().zip(free) {
+                    if value != 0 {
+                        row.store(value, Release);
+                    }
+                }
+            }
+        }
+        // The stores come before the look at the hints: see `hints`.
+        fence(SeqCst);
+        if let Some(class) = self.class() {
+            self.raise(class);
+        }
+    }
+
+    /// Gives back the frames from `kept` (0 to 512) on of a block that the caller owns as a whole.
+    pub(crate) fn open_above(self, kept: usize) {
+        self.open(rows_above(kept));
+    }
+
+    /// Takes the frames of `mask` from row `row` and says which, lowest first and at most `most` of them.
+    #[inline]
+    pub(crate) fn take_lowest(self, row: usize, most: usize) -> u64 {
+        let Some(rows) = self.rows() else { return 0 };
+        let row_word = &rows[row];
+        let mut free = row_word.load(Relaxed);
+        if free == 0 {
+            return 0;
+        }
+        if free.count_ones() as usize <= most {
+            // The whole row by one exchange.
+            let taken = row_word.swap(0, AcqRel);
+            let kept = bits::lowest(taken, most);
+            if taken != kept {
+                // Frames came free in between.
+                let _ = self.give_row(row, taken & !kept);
+            }
+            return kept;
+        }
+        loop {
+            let mask = bits::lowest(free, most);
+            if mask == 0 {
+                return 0;
+            }
+            match row_word.compare_exchange_weak(free, free & !mask, AcqRel, Relaxed) {
+                Ok(_) => return mask,
+                Err(now) => free = now,
+            }
+        }
+    }
+
+    /// Takes the lowest free frame of row `row`, as its bit's number.
+    #[inline(always)]
+    pub(crate) fn take_one(self, row: usize) -> Option<u32> {
+        let row = &self.rows()?[row];
+        let mut free = row.load(Relaxed);
+        while free != 0 {
+            match row.compare_exchange_weak(free, free & (free - 1), AcqRel, Relaxed) {
+                Ok(_) => return Some(free.trailing_zeros()),
+                Err(now) => free = now,
+            }
+        }
+        None
+    }
+
+    /// Takes exactly `frames`, all of this block, through its rows.
+    ///
+    /// On failure nothing is taken, and the error is a frame that was not free.
+    pub(crate) fn take_exactly(self, frames: Frames) -> Result<(), Frame> {
+        let Some(rows) = self.rows() else { return Err(frames.lo) };
+        for (row, mask) in frames.rows() {
+            if let Err(missing) = take(&rows[row.in_block()], mask) {
+                let at = row.first_frame();
+                let _ = self.give(Frames { lo: frames.lo, hi: at.max(frames.lo) });
+                return Err(Frame(at.0 + missing.trailing_zeros() as usize));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes exactly `frames`, all of this block, whatever state it is in.
+    ///
+    /// On failure nothing is taken, and the error is a frame that was not free.
+    pub(crate) fn take_anyhow(self, frames: Frames) -> Result<(), Frame> {
+        loop {
+            if self.is_untouched() {
+                let mut rest = [!0; BLOCK_ROWS];
+                for (row, mask) in frames.rows() {
+                    rest[row.in_block()] &= !mask;
+                }
+                if self.claim_and_open(rest) {
+                    return Ok(());
+                }
+            }
+            match self.take_exactly(frames) {
+                // Wholly free by now: somebody else gave all of it back.
+                Err(_) if self.is_untouched() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Gives back the frames `mask` of row `row`.
+    ///
+    /// # Errors
+    /// Some of them are free already, those in the error: then nothing was given back.
+    #[inline(always)]
+    pub(crate) fn give_row(self, row: usize, mask: u64) -> Result<(), u64> {
+        if self.is_untouched() {
+            return Err(mask);
+        }
+        let Some(rows) = self.rows() else { return Err(mask) };
+        let row = &rows[row];
+        let mut free = row.load(Relaxed);
+        loop {
+            if free & mask != 0 {
+                return Err(free & mask);
+            }
+            match row.compare_exchange_weak(free, free | mask, SeqCst, Relaxed) {
+                Ok(_) => break,
+                Err(now) => free = now,
+            }
+        }
+        if free | mask == !0 {
+            self.row_filled();
+        } else {
+            self.raise(bits::largest(free | mask));
+        }
+        Ok(())
+    }
+
+    /// A row became full: runs longer than a row may be free now.
+    #[cold]
+    #[inline(never)]
+    fn row_filled(self) {
+        if let Some(class) = self.class() {
+            self.raise(class);
+        }
+    }
+
+    /// Gives back `frames`, all of this block.
+    ///
+    /// # Errors
+    /// A frame that was free already. The others were given back all the same.
+    pub(crate) fn give(self, frames: Frames) -> Result<(), Frame> {
+        let mut result = Ok(());
+        for (row, mask) in frames.rows() {
+            if let Err(free) = self.give_row(row.in_block(), mask) {
+                let _ = self.give_row(row.in_block(), mask & !free);
+                result = result.and(Err(Frame(row.first_frame().0 + free.trailing_zeros() as usize)));
+            }
+        }
+        result
+    }
+
+    /// The lowest of `frames`, all of this block, that is free.
+    #[inline]
+    pub(crate) fn lowest_free(self, frames: Frames) -> Option<Frame> {
+        if self.is_untouched() {
+            return Some(frames.lo);
+        }
+        let Some(rows) = self.rows() else { return Some(frames.lo) };
+        for (row, mask) in frames.rows() {
+            let free = rows[row.in_block()].load(Acquire) & mask;
+            if free != 0 {
+                return Some(Frame(row.first_frame().0 + free.trailing_zeros() as usize));
+            }
+        }
+        None
+    }
+
+    /// Makes an open block with nothing but free frames untouched again.
+    pub(crate) fn close(self, region: &Region<'_>) -> bool {
+        let taken = !self.is_untouched() && self.take_exactly(self.block.frames()).is_ok();
+        if taken {
+            let _ = region.release_whole(Blocks::new(self.block, 1));
+            self.refresh();
+        }
+        taken
+    }
+}
+
+/// The rows of a block whose frames from `kept` (0 to 512) on are free.
+pub(crate) fn rows_above(kept: usize) -> [u64; BLOCK_ROWS] {
+    core::array::from_fn(|row| match kept.saturating_sub(row * ROW_FRAMES) {
+        0 => !0,
+        below if below >= ROW_FRAMES => 0,
+        below => !0 << below,
+    })
+}
+
+impl Region<'_> {
+    /// Takes wholly free blocks, all of them or none. Their rows are live and zero then.
+    pub(crate) fn claim_whole(&self, blocks: Blocks) -> bool {
+        for group in blocks.groups() {
+            let mask = blocks.group_mask(group);
+            let word = &self.group(group).taken;
+            let mut taken = word.load(Relaxed);
+            while taken & mask == 0 {
+                match word.compare_exchange_weak(taken, taken | mask, AcqRel, Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => taken = now,
+                }
+            }
+            if taken & mask != 0 {
+                let done = Blocks { lo: blocks.lo, hi: group.blocks().lo.max(blocks.lo) };
+                let _ = self.release_whole(done);
+                return false;
+            }
+        }
+        for block in blocks.iter() {
+            let block = self.block(block);
+            if block.rows().is_none() {
+                // SAFETY: this thread just claimed the block and owns all of its frames; `live` is not set.
+                unsafe { self.storage.write_first(block.block, [0; BLOCK_ROWS]) };
+            }
+        }
+        true
+    }
+
+    /// Gives back blocks that the caller owns as a whole.
+    ///
+    /// # Errors
+    /// The first block that was free already.
+    pub(crate) fn release_whole(&self, blocks: Blocks) -> Result<(), Frame> {
+        let mut result = Ok(());
+        for group in blocks.groups() {
+            let mask = blocks.group_mask(group);
+            if mask == 0 {
+                continue;
+            }
+            let free = !self.group(group).taken.fetch_and(!mask, SeqCst) & mask;
+            self.untouched_again(group);
+            if free != 0 {
+                result = result.and(Err(group.block(free.trailing_zeros()).first_frame()));
+            }
+        }
+        result
+    }
+
+    /// Gives back `frames`, all of this region. Whole blocks become untouched again.
+    ///
+    /// # Errors
+    /// A frame that was free already. The others were given back all the same.
+    pub(crate) fn give(&self, frames: Frames) -> Result<(), Frame> {
+        let whole = frames.whole_blocks();
+        if whole.is_empty() {
+            let mut result = Ok(());
+            for block in frames.blocks().iter() {
+                result = result.and(self.block(block).give(frames.and(block.frames())));
+            }
+            return result;
+        }
+        let inner = whole.frames();
+        let mut result = Ok(());
+        for edge in [Frames { lo: frames.lo, hi: inner.lo }, Frames { lo: inner.hi, hi: frames.hi }] {
+            if !edge.is_empty() {
+                result = result.and(self.block(edge.lo.block()).give(edge));
+            }
+        }
+        result.and(self.release_whole(whole))
+    }
+
+    /// The lowest of `frames`, all of this region, that is free.
+    pub(crate) fn lowest_free(&self, frames: Frames) -> Option<Frame> {
+        frames.blocks().iter().find_map(|block| self.block(block).lowest_free(frames.and(block.frames())))
+    }
+
+    /// Takes exactly `frames`, all of this region.
+    ///
+    /// On failure nothing is taken, and the error is a frame that was not free.
+    pub(crate) fn take_exactly(&self, frames: Frames) -> Result<(), Frame> {
+        for block in frames.blocks().iter() {
+            if let Err(missing) = self.block(block).take_anyhow(frames.and(block.frames())) {
+                let done = Frames { lo: frames.lo, hi: block.first_frame().max(frames.lo) };
+                let _ = self.give(done);
+                return Err(missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every open block of `group` that has nothing but free frames untouched again. Whether there was one.
+    pub(crate) fn close_blocks(&self, group: Group, candidates: u64) -> bool {
+        let mut any = false;
+        for bit in crate::geometry::bits(candidates) {
+            any |= self.block(group.block(bit)).close(self);
+        }
+        any
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_above_a_frame() {
+        for kept in 0..=512 {
+            let rows = rows_above(kept);
+            for frame in 0..512 {
+                assert_eq!(rows[frame / 64] >> (frame % 64) & 1 == 1, frame >= kept, "{frame} of {kept}");
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Hints: which blocks are worth a look for a run of a given order.
+//!
+//! The *class* of a block is the order of the largest aligned free run in its rows: 0 to 8, or 9 if all rows are
+//! full. `has[k]` of a group has the bits of the blocks of class `k` or more, and the summary of a span, class `k`,
+//! has the bits of the groups where some block is of class `k` exactly.
+//!
+//! A hint may be wrong in either direction at any time; what it costs is a look at a block that has nothing, or one
+//! that is missed until the last resort, the walk over all rows. But wrong hints do not last:
+//!
+//! - **too high** after frames were taken: found out by the next search that looks, which calls [`refresh`].
+//! - **too low** after frames were freed: never, when nothing runs. A free changes the row, *then* reads the hint;
+//!   `refresh` clears the hint, *then* reads the rows. All four are sequentially consistent, so at least one of the
+//!   two sees the other: either the free finds the hint cleared and sets it, or `refresh` finds the frames.
+//!
+//! The summary follows its group by the same rule.
+//!
+//! [`refresh`]: BlockRef::refresh
+
+use crate::{
+    bits,
+    geometry::{GROUP_BLOCKS, Group},
+    region::{BlockRef, Region},
+    storage::{CLASSES, WHOLE},
+    sync::{AtomicU64, Relaxed, SeqCst},
+};
+
+/// Sets `bit`, by a write only if it is not set yet.
+#[inline]
+fn set(word: &AtomicU64, bit: u64) {
+    if word.load(SeqCst) & bit == 0 {
+        word.fetch_or(bit, SeqCst);
+    }
+}
+
+/// Clears `bit`, by a write only if it is set. Whether it was.
+#[inline]
+fn clear(word: &AtomicU64, bit: u64) -> bool {
+    word.load(Relaxed) & bit != 0 && word.fetch_and(!bit, SeqCst) & bit != 0
+}
+
+impl BlockRef<'_> {
+    /// The class of the block as its rows have it now; `None` if they have no free frame.
+    pub(crate) fn class(self) -> Option<usize> {
+        if self.is_untouched() {
+            return None;
+        }
+        let rows = self.rows()?;
+        let (mut full, mut any, mut order) = (0u8, 0, 0);
+        for (i, row) in rows.iter().enumerate() {
+            let free = row.load(SeqCst);
+            any |= free;
+            full |= u8::from(free == !0) << i;
+            order = order.max(bits::largest(free));
+        }
+        let pairs = full & full >> 1 & 0x55;
+        let quads = pairs & pairs >> 2 & 0x11;
+        match () {
+            () if any == 0 => None,
+            () if full == !0 => Some(WHOLE),
+            () if quads != 0 => Some(8),
+            () if pairs != 0 => Some(7),
+            () => Some(order),
+        }
+    }
+
+    /// Says that a run of `class` is free in the block's rows. Called after the row was changed.
+    #[inline(always)]
+    pub(crate) fn raise(self, class: usize) {
+        if self.group.has[class].load(SeqCst) & self.bit == 0 {
+            self.raise_to(class);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn raise_to(self, class: usize) {
+        for word in &self.group.has[..=class] {
+            set(word, self.bit);
+        }
+        let group = self.block.group();
+        set(self.storage.summary(class, group.span()), group.bit());
+    }
+
+    /// Makes the hints say what the rows say.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refresh(self) {
+        let above = self.class().map_or(0, |class| class + 1);
+        for word in self.group.has[above..].iter().rev() {
+            clear(word, self.bit);
+        }
+        // Again: a free between the look and the clearing found its hint set, and left it to us.
+        if let Some(class) = self.class() {
+            self.raise_to(class);
+        }
+    }
+}
+
+impl Region<'_> {
+    /// The blocks of a group whose class is `class` exactly, as the hints have it. Quietens the summary if there are
+    /// none.
+    #[inline]
+    pub(crate) fn blocks_of_class(&self, group: Group, class: usize) -> u64 {
+        let words = self.group(group);
+        let exact = || {
+            let above = if class < WHOLE { words.has[class + 1].load(SeqCst) } else { 0 };
+            words.has[class].load(SeqCst) & !above
+        };
+        let found = exact();
+        if found == 0 {
+            let word = self.storage.summary(class, group.span());
+            if clear(word, group.bit()) && exact() != 0 {
+                set(word, group.bit());
+            }
+        }
+        found
+    }
+
+    /// The wholly free blocks of a group. Notes in the summary if there are none.
+    #[inline]
+    pub(crate) fn untouched(&self, group: Group) -> u64 {
+        let words = self.group(group);
+        let found = !words.taken.load(SeqCst);
+        if found == 0 {
+            let word = self.storage.full(group.span());
+            set(word, group.bit());
+            if words.taken.load(SeqCst) != !0 {
+                clear(word, group.bit());
+            }
+        }
+        found
+    }
+
+    /// Says that the group has a wholly free block again. Called after `taken` was changed.
+    #[inline]
+    pub(crate) fn untouched_again(&self, group: Group) {
+        let word = self.storage.full(group.span());
+        if word.load(SeqCst) & group.bit() != 0 {
+            word.fetch_and(!group.bit(), SeqCst);
+        }
+    }
+}
+
+const _: () = assert!(CLASSES == 10 && GROUP_BLOCKS == 64);

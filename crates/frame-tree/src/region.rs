@@ -1,0 +1,122 @@
+//! A region: one range of frames with its words, and the handle of one of its blocks.
+//!
+//! Start-up touches only the edges: the groups and blocks that lie partly outside. Everything between them is
+//! wholly free, which is what zero says.
+//!
+//! Invariants:
+//! - a frame outside the region has a zero bit in its row for ever, so it is never handed out;
+//! - a block that lies partly outside is `taken` for ever, so it is never handed out as a whole.
+
+use core::mem::MaybeUninit;
+
+use frame_core::FrameRange;
+
+use crate::{
+    geometry::{BLOCK_ROWS, Block, Blocks, Frames, GROUP_BLOCKS, Group},
+    storage::{GroupWords, Rows, Shape, Storage},
+    sync::Relaxed,
+};
+
+/// One range of frames and what is known about them.
+#[derive(Debug)]
+pub(crate) struct Region<'m> {
+    frames: Frames,
+    metadata_bytes: usize,
+    pub(crate) storage: Storage<'m>,
+}
+
+/// One block of a region, with its group's words and its bit in them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockRef<'r> {
+    pub(crate) storage: &'r Storage<'r>,
+    pub(crate) group: &'r GroupWords,
+    pub(crate) block: Block,
+    pub(crate) bit: u64,
+}
+
+impl<'m> Region<'m> {
+    /// Takes the frames over, all of them free.
+    ///
+    /// # Safety
+    /// As [`Storage::new`], for the region's shape.
+    pub(crate) unsafe fn new(range: FrameRange, metadata: &'m mut [MaybeUninit<u8>], zeroed: bool) -> Self {
+        let shape = Shape::of(range);
+        // SAFETY: the caller's promise is passed on.
+        let storage = unsafe { Storage::new(shape, metadata, zeroed) };
+        let region = Self { frames: Frames::of(range), metadata_bytes: shape.layout().size(), storage };
+        region.start();
+        region
+    }
+
+    /// Writes what differs from "wholly free": the edges.
+    fn start(&self) {
+        let (blocks, whole) = (self.blocks(), self.frames.whole_blocks());
+        let last = Block(blocks.hi.0 - 1);
+        for group in [blocks.lo.group(), last.group()] {
+            self.storage.group(group).taken.store(!whole.group_mask(group), Relaxed);
+        }
+        for block in [blocks.lo, last] {
+            let part = self.frames.and(block.frames());
+            if part != block.frames() && !self.storage.is_live(block) {
+                let mut rows = [0; BLOCK_ROWS];
+                for (row, mask) in part.rows() {
+                    rows[row.in_block()] = mask;
+                }
+                // SAFETY: the region is not published yet, so this thread owns all of it, and `live` is not set.
+                unsafe { self.storage.write_first(block, rows) };
+                self.block(block).refresh();
+            }
+        }
+    }
+
+    /// The frames of the region.
+    #[inline(always)]
+    pub(crate) fn frames(&self) -> Frames {
+        self.frames
+    }
+
+    /// The blocks that hold any of its frames.
+    #[inline]
+    pub(crate) fn blocks(&self) -> Blocks {
+        self.frames.blocks()
+    }
+
+    /// Whether any of the block's frames are in the region.
+    #[inline(always)]
+    pub(crate) fn has_block(&self, block: Block) -> bool {
+        let blocks = self.blocks();
+        blocks.lo <= block && block < blocks.hi
+    }
+
+    /// Bytes of metadata in use.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        self.metadata_bytes
+    }
+
+    #[inline(always)]
+    pub(crate) fn group(&self, group: Group) -> &GroupWords {
+        self.storage.group(group)
+    }
+
+    /// A block of the region.
+    #[inline(always)]
+    pub(crate) fn block(&self, block: Block) -> BlockRef<'_> {
+        BlockRef { storage: &self.storage, group: self.storage.group(block.group()), block, bit: block.bit() }
+    }
+}
+
+impl<'r> BlockRef<'r> {
+    /// Whether the block is wholly free: then its rows count for nothing.
+    #[inline(always)]
+    pub(crate) fn is_untouched(self) -> bool {
+        self.group.taken.load(crate::sync::SeqCst) & self.bit == 0
+    }
+
+    /// The rows, if they were ever used.
+    #[inline(always)]
+    pub(crate) fn rows(self) -> Option<&'r Rows> {
+        self.storage.rows(self.block)
+    }
+}
+
+const _: () = assert!(GROUP_BLOCKS == u64::BITS as usize);

@@ -1,0 +1,166 @@
+//! Where each CPU allocates: cursors that keep CPUs out of each other's cache lines.
+//!
+//! The tree has no notion of a CPU. It takes the address of the stack instead: each CPU (each thread) runs on a stack
+//! of its own, so the page of the stack pointer, hashed, names one of a few shards. Two CPUs that meet in a shard
+//! share its cursors, which costs time, not correctness: a cursor is a hint.
+//!
+//! A cursor is the row from which its shard took last. Single frames come from a *reserved* block: the shard's bit in
+//! the group's `reserved` word keeps the searches of others away while better blocks are there.
+//!
+//! Invariant: none. Every value of a cursor is harmless, even one that names a region that is not there.
+
+use crate::{
+    geometry::{Block, Row},
+    registry::SlotIndex,
+    sync::{AcqRel, AtomicU64, Relaxed},
+};
+
+/// How many shards there are.
+const SHARDS: usize = 16;
+/// One cursor for single frames, and one for each order from 1 to 8.
+const CURSORS: usize = 9;
+/// Bits of a row's number: 52 bits of address, less 18.
+const ROW_BITS: u32 = 40;
+
+/// A place in a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) slot: SlotIndex,
+    pub(crate) row: Row,
+}
+
+/// A [`Place`] in one word; 0 is none.
+#[derive(Debug)]
+pub(crate) struct Cursor(AtomicU64);
+
+/// The cursors of the CPUs that meet here.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Shard {
+    cursors: [Cursor; CURSORS],
+    /// How often frames came or went in bulk. Counted without care: it paces the recounting of used frames.
+    ticks: AtomicU64,
+}
+
+/// All shards of a tree.
+#[derive(Debug)]
+pub(crate) struct Shards([Shard; SHARDS]);
+
+impl Place {
+    /// The first row of a block.
+    pub(crate) fn block(slot: SlotIndex, block: Block) -> Self {
+        Self { slot, row: block.row(0) }
+    }
+
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        (self.slot.0 as u64 + 1) << ROW_BITS | self.row.0 as u64
+    }
+
+    #[inline(always)]
+    fn unpack(word: u64) -> Option<Self> {
+        let slot = (word >> ROW_BITS).checked_sub(1)?;
+        let row = word & ((1 << ROW_BITS) - 1);
+        Some(Self { slot: SlotIndex(slot as usize), row: Row(row as usize) })
+    }
+}
+
+impl Cursor {
+    #[inline(always)]
+    pub(crate) fn load(&self) -> Option<Place> {
+        Place::unpack(self.0.load(Relaxed))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, place: Place) {
+        self.0.store(place.pack(), Relaxed);
+    }
+
+    /// Moves the cursor, and says where it was: exactly one caller hears of each place.
+    pub(crate) fn swap(&self, place: Place) -> Option<Place> {
+        Place::unpack(self.0.swap(place.pack(), AcqRel))
+    }
+}
+
+impl Shard {
+    /// The cursor of runs of `order` (0 to 8).
+    #[inline(always)]
+    pub(crate) fn cursor(&self, order: usize) -> &Cursor {
+        &self.cursors[order]
+    }
+
+    /// Counts a call. Whether it is one of those that pay for housekeeping.
+    #[inline]
+    pub(crate) fn tick(&self) -> bool {
+        const EVERY: u64 = 32;
+        let ticks = self.ticks.load(Relaxed).wrapping_add(1);
+        self.ticks.store(ticks, Relaxed);
+        ticks % EVERY == 0
+    }
+}
+
+impl Shards {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self(
+            [const { Shard { cursors: [const { Cursor(AtomicU64::new(0)) }; CURSORS], ticks: AtomicU64::new(0) } };
+                SHARDS],
+        )
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        let cursor = |_| Cursor(AtomicU64::new(0));
+        Self(core::array::from_fn(|_| Shard {
+            cursors: core::array::from_fn(cursor),
+            ticks: AtomicU64::new(0),
+        }))
+    }
+
+    /// The shard of the stack that this runs on.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn mine(&self) -> &Shard {
+        /// A page of stack to a shard: more than a call chain uses, less than a kernel's stack.
+        const PAGE: u32 = 13;
+        let here = 0u8;
+        let page = (&raw const here) as u64 >> PAGE;
+        let hash = page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SHARDS.ilog2());
+        &self.0[hash as usize]
+    }
+
+    /// Where the cursors of single frames are.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.0.iter().filter_map(|shard| shard.cursor(0).load())
+    }
+
+    /// The model checker wants runs that repeat: all threads meet in one shard.
+    #[cfg(loom)]
+    pub(crate) fn mine(&self) -> &Shard {
+        &self.0[0]
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_survive_packing() {
+        for (slot, row) in [(0, 0), (0, 1), (254, (1 << 34) - 1), (31, 12345)] {
+            let place = Place { slot: SlotIndex(slot), row: Row(row) };
+            assert_eq!(Place::unpack(place.pack()), Some(place));
+        }
+        assert_eq!(Place::unpack(0), None);
+    }
+
+    #[test]
+    fn threads_spread_over_shards() {
+        let shards: &'static Shards = std::boxed::Box::leak(std::boxed::Box::new(Shards::new()));
+        let mine = || shards.mine() as *const Shard as usize;
+        let threads: std::vec::Vec<_> = (0..8).map(|_| std::thread::spawn(mine)).collect();
+        let used: std::collections::BTreeSet<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+        assert!(!used.is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! The watermark: above which address frames are better handed back than kept in a cache.
+//!
+//! Were all frames in use packed at the bottom, they would reach up to some address. Frames above it (with some slack)
+//! are the ones to hand back: allocation goes by address, so what is handed back above is taken again below, and whole
+//! blocks come free at the top.
+//!
+//! That needs the number of frames in use, and a counter that every operation updates would be the one cache line that
+//! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one bulk call in 32: once all
+//! groups were counted, about a twentieth of the memory changed hands, whatever its size. It is a hint: exact counts come from [`stats`](frame_core::FrameAllocator::stats).
+
+use core::ops::ControlFlow;
+
+use frame_core::PhysAddr;
+
+use crate::{
+    geometry::{BLOCK_FRAMES, Block, Frame, Frames, Group},
+    region::Region,
+    registry::Registry,
+    sync::{AtomicUsize, Relaxed},
+    zone::zones,
+};
+
+/// The frames in use, about, and the address that follows from it.
+#[derive(Debug)]
+pub(crate) struct Watermark {
+    /// The sum of the groups' `used`.
+    used: AtomicUsize,
+    /// The group that is counted next, among those of all regions.
+    next: AtomicUsize,
+    /// The address.
+    address: AtomicUsize,
+}
+
+impl Watermark {
+    #[cfg(not(loom))]
+    pub(crate) const fn new() -> Self {
+        Self { used: AtomicUsize::new(0), next: AtomicUsize::new(0), address: AtomicUsize::new(usize::MAX) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new() -> Self {
+        Self { used: AtomicUsize::new(0), next: AtomicUsize::new(0), address: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// The address at and above which frames are better handed back.
+    #[inline(always)]
+    pub(crate) fn address(&self) -> PhysAddr {
+        PhysAddr::from_usize(self.address.load(Relaxed))
+    }
+
+    /// Notes that the frames of an untouched block came into use.
+    pub(crate) fn note_opened<const N: usize>(&self, regions: &Registry<'_, N>, block: Block) {
+        if let Some(region) = regions.find(block.first_frame()) {
+            region.group(block.group()).used.fetch_add(BLOCK_FRAMES as u64, Relaxed);
+            self.used.fetch_add(BLOCK_FRAMES, Relaxed);
+            self.update(regions);
+        }
+    }
+
+    /// Counts the next group.
+    pub(crate) fn count_next<const N: usize>(&self, regions: &Registry<'_, N>) {
+        let next = self.next.load(Relaxed);
+        let mut skip = next;
+        for (_, region) in regions.iter() {
+            let mut groups = region.blocks().groups();
+            match groups.nth(skip) {
+                Some(group) => {
+                    self.next.store(next + 1, Relaxed);
+                    self.count(region, group);
+                    return self.update(regions);
+                }
+                None => skip -= region.blocks().groups().len(),
+            }
+        }
+        self.next.store(0, Relaxed);
+    }
+
+    fn count(&self, region: &Region<'_>, group: Group) {
+        let frames = region.frames().and(group.blocks().frames());
+        let mut free = 0;
+        let _ = region.walk::<()>(frames, &mut |piece| {
+            free += piece.count();
+            ControlFlow::Continue(())
+        });
+        let used = frames.count() - free.min(frames.count());
+        let before = region.group(group).used.swap(used as u64, Relaxed) as usize;
+        // Two counts of one group at a time: each adds the difference to what it replaced, so the sum stays the sum.
+        self.used.fetch_add(used.wrapping_sub(before), Relaxed);
+    }
+
+    /// Finds the address that packed frames would reach, in the order in which zones are filled.
+    pub(crate) fn update<const N: usize>(&self, regions: &Registry<'_, N>) {
+        let used = self.used.load(Relaxed);
+        let mut left = used + used / 16 + BLOCK_FRAMES;
+        let mut address = usize::MAX;
+        'zones: for zone in zones(Frames::ALL) {
+            for (_, region) in regions.iter() {
+                let part = zone.and(region.frames());
+                if left < part.count() {
+                    address = Frame(part.lo.0 + left).addr().as_usize();
+                    break 'zones;
+                }
+                left -= part.count();
+            }
+        }
+        if self.address.load(Relaxed) != address {
+            self.address.store(address, Relaxed);
+        }
+    }
+}
