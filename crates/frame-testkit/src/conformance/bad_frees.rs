@@ -91,7 +91,7 @@ pub fn frees_of_a_wrong_size_are_refused<B: Backend>() {
             assert_eq!(refused, DeallocError::new(frame(at), kind), "{}", judge.label());
         }
         // Both faults: either may be named.
-        judge.refuse(frame(301), contiguous(isize::MAX as usize / FRAME_SIZE));
+        judge.refuse(frame(301), contiguous(usize::MAX / FRAME_SIZE));
         judge.refuse(frame(190), contiguous(200));
         // Shorter is a partial free and no fault.
         judge.free(range(301, 302));
