@@ -4,6 +4,7 @@
 
 mod bits;
 pub mod capabilities;
+pub mod checks;
 mod descriptors;
 mod ept;
 mod guest;

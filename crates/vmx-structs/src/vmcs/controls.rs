@@ -4,6 +4,8 @@
 //! word is made by [adjusting](ControlWord::adjust) what is wanted to what the processor allows, and every
 //! word may hold any bit.
 
+use core::fmt;
+
 use bitflags::bitflags;
 
 use crate::VmxCapabilities;
@@ -12,6 +14,9 @@ use crate::VmxCapabilities;
 pub trait ControlWord: bitflags::Flags + Copy + PartialEq + core::fmt::Debug {
     /// The SDM's name of the word.
     const NAME: &'static str;
+
+    /// This word among all seven.
+    fn of(controls: &mut Controls) -> &mut Self;
 
     /// Bits that must be 1, and bits that may be 1. (No bits, and no bits, for a word that does not exist.)
     fn allowed(caps: &VmxCapabilities) -> (Self, Self);
@@ -65,6 +70,96 @@ impl<W: ControlWord> Adjusted<W> {
     }
 }
 
+/// The seven control words of a VMCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Controls {
+    /// Pin-based VM-execution controls.
+    pub pin: PinControls,
+    /// Primary processor-based VM-execution controls.
+    pub primary: PrimaryControls,
+    /// Secondary processor-based VM-execution controls.
+    pub secondary: SecondaryControls,
+    /// Tertiary processor-based VM-execution controls.
+    pub tertiary: TertiaryControls,
+    /// Primary VM-exit controls.
+    pub exit: ExitControls,
+    /// Secondary VM-exit controls.
+    pub secondary_exit: SecondaryExitControls,
+    /// VM-entry controls.
+    pub entry: EntryControls,
+}
+
+impl Controls {
+    /// No bit set.
+    pub const NONE: Self = Self {
+        pin: PinControls::empty(),
+        primary: PrimaryControls::empty(),
+        secondary: SecondaryControls::empty(),
+        tertiary: TertiaryControls::empty(),
+        exit: ExitControls::empty(),
+        secondary_exit: SecondaryExitControls::empty(),
+        entry: EntryControls::empty(),
+    };
+
+    /// Adjusts every word. The secondary, tertiary and secondary VM-exit words are activated if a bit of theirs is
+    /// wanted.
+    ///
+    /// # Errors
+    /// The first word of which a wanted bit is not available, and those bits.
+    pub fn adjust(mut self, caps: &VmxCapabilities) -> Result<Self, Unavailable> {
+        fn word<W: ControlWord>(wanted: W, caps: &VmxCapabilities) -> Result<W, Unavailable>
+        where
+            W::Bits: Into<u64>,
+        {
+            let unavailable = |bits: W| Unavailable { word: W::NAME, bits: bits.bits().into() };
+            wanted.adjust(caps).all_available().map_err(unavailable)
+        }
+        // The words that are activated come first: a processor without secondary controls should be told so.
+        self.secondary = word(self.secondary, caps)?;
+        self.tertiary = word(self.tertiary, caps)?;
+        self.secondary_exit = word(self.secondary_exit, caps)?;
+        if !self.secondary.is_empty() {
+            self.primary |= PrimaryControls::ACTIVATE_SECONDARY_CONTROLS;
+        }
+        if !self.tertiary.is_empty() {
+            self.primary |= PrimaryControls::ACTIVATE_TERTIARY_CONTROLS;
+        }
+        if !self.secondary_exit.is_empty() {
+            self.exit |= ExitControls::ACTIVATE_SECONDARY_CONTROLS;
+        }
+        Ok(Self {
+            pin: word(self.pin, caps)?,
+            primary: word(self.primary, caps)?,
+            exit: word(self.exit, caps)?,
+            entry: word(self.entry, caps)?,
+            ..self
+        })
+    }
+}
+
+/// Control bits that were wanted and that the processor does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The SDM's name of the control word.
+    pub word: &'static str,
+    /// The bits.
+    pub bits: u64,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this processor does not support bit")?;
+        let mut separator = if self.bits.is_power_of_two() { " " } else { "s " };
+        for bit in (0..64).filter(|bit| self.bits >> bit & 1 == 1) {
+            write!(f, "{separator}{bit}")?;
+            separator = ", ";
+        }
+        write!(f, " of the {}: leave them out, or do without what needs them", self.word)
+    }
+}
+
+impl core::error::Error for Unavailable {}
+
 macro_rules! control_word {
     ($(#[doc = $doc:literal])* $word:ident: $bits:ty, $name:literal, $cap:ident, $must:expr;
      $($(#[doc = $bit_doc:literal])* $bit:ident = $shift:literal,)*) => {
@@ -80,6 +175,10 @@ macro_rules! control_word {
 
         impl ControlWord for $word {
             const NAME: &'static str = $name;
+
+            fn of(controls: &mut Controls) -> &mut Self {
+                &mut controls.$cap
+            }
 
             fn allowed(caps: &VmxCapabilities) -> (Self, Self) {
                 let must: fn(&VmxCapabilities) -> $bits = $must;
