@@ -1,2 +1,42 @@
-//! Host tool.
-fn main() {}
+//! The project's commands: `cargo xtask test` runs everything that can fail, `cargo xtask lint` what can be read.
+
+mod command;
+mod lint;
+mod msrv;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's commands")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Every test: unit, integration, documentation, model checking, the freestanding link. Ends with the count.
+    Test,
+    /// Formatting, clippy, documentation, every combination of features: warnings are errors.
+    Lint,
+    /// The library crates with the oldest compiler that they promise.
+    Msrv,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Test => test::test(),
+        Task::Lint => lint::lint(),
+        Task::Msrv => msrv::msrv(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What is measured, and how a measurement reaches it without a virtual call.
+//!
+//! A [`Contender`] is driven by generic code, compiled for it alone: no dynamic dispatch between the loop and the
+//! allocator. [`Race`] is the same work behind a table, one virtual call for a whole run.
+
+use std::ops::Range;
+
+use crate::{
+    verify::{self, Fault},
+    work::{self, Churn, Sample},
+};
+
+/// An allocator of `2^order` contiguous 4 KiB frames, aligned to their size.
+///
+/// Implementations call the measured allocator's own interface in the way its documentation calls best.
+pub trait Contender: Sync {
+    /// Allocates a run; its address.
+    fn alloc(&self, order: u32) -> Option<usize>;
+
+    /// Gives a run back that [`alloc`](Self::alloc) returned for this order.
+    fn free(&self, address: usize, order: u32);
+
+    /// Hands back whatever the caches of this thread hold: called before memory is inspected.
+    fn settle(&self) {}
+
+    /// Whether it can allocate runs of this order at all.
+    fn can(&self, order: u32) -> bool {
+        let _ = order;
+        true
+    }
+
+    /// Whether it hands out distinct frames of the arena (yardsticks do not).
+    fn is_real(&self) -> bool {
+        true
+    }
+
+    /// The memory it hands out, where that is not the arena it was given.
+    fn arena(&self) -> Option<Range<usize>> {
+        None
+    }
+}
+
+/// The work of [`work`], compiled for one contender.
+pub trait Race: Sync {
+    /// See [`work::pair`].
+    fn pair(&self, order: u32, rounds: usize) -> Sample;
+    /// See [`work::burst`].
+    fn burst(&self, burst: usize, rounds: usize) -> Sample;
+    /// See [`work::bulk`].
+    fn bulk(&self, frames: usize, seed: u64) -> (Sample, Sample);
+    /// See [`work::churn`].
+    fn churn(&self, churn: &Churn) -> Sample;
+    /// See [`work::mixed`].
+    fn mixed(&self, churn: &Churn) -> Sample;
+    /// See [`work::threads`].
+    fn threads(&self, threads: usize, rounds: usize) -> Sample;
+    /// See [`work::threads_bulk`].
+    fn threads_bulk(&self, threads: usize, frames: usize) -> Sample;
+    /// See [`work::producer_consumer`].
+    fn producer_consumer(&self, frames: usize) -> Sample;
+    /// See [`work::free_huge_after`].
+    fn free_huge_after(&self, churn: &Churn) -> usize;
+    /// See [`verify::verify`].
+    ///
+    /// # Errors
+    /// The first fault.
+    fn verify(&self, arena: Range<usize>, frames: usize) -> Result<(), Fault>;
+    /// See [`Contender::can`].
+    fn can(&self, order: u32) -> bool;
+    /// See [`Contender::is_real`].
+    fn is_real(&self) -> bool;
+}
+
+impl<C: Contender> Race for C {
+    fn pair(&self, order: u32, rounds: usize) -> Sample {
+        work::pair(self, order, rounds)
+    }
+    fn burst(&self, burst: usize, rounds: usize) -> Sample {
+        work::burst(self, burst, rounds)
+    }
+    fn bulk(&self, frames: usize, seed: u64) -> (Sample, Sample) {
+        work::bulk(self, frames, seed)
+    }
+    fn churn(&self, churn: &Churn) -> Sample {
+        work::churn(self, churn)
+    }
+    fn mixed(&self, churn: &Churn) -> Sample {
+        work::mixed(self, churn)
+    }
+    fn threads(&self, threads: usize, rounds: usize) -> Sample {
+        work::threads(self, threads, rounds)
+    }
+    fn threads_bulk(&self, threads: usize, frames: usize) -> Sample {
+        work::threads_bulk(self, threads, frames)
+    }
+    fn producer_consumer(&self, frames: usize) -> Sample {
+        work::producer_consumer(self, frames)
+    }
+    fn free_huge_after(&self, churn: &Churn) -> usize {
+        work::free_huge_after(self, churn)
+    }
+    fn verify(&self, arena: Range<usize>, frames: usize) -> Result<(), Fault> {
+        verify::verify(self, self.arena().unwrap_or(arena), frames)
+    }
+    fn can(&self, order: u32) -> bool {
+        Contender::can(self, order)
+    }
+    fn is_real(&self) -> bool {
+        Contender::is_real(self)
+    }
+}

@@ -1,0 +1,263 @@
+//! This project's backends and caches, through `FrameAllocator`; the RAII frame through its HAL.
+
+use std::{ops::Range, sync::OnceLock};
+
+use frame_allocator::{
+    Bitmap, Buddy, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange, GlobalFrames, PerCpu, PhysAddr,
+    PhysFrame, Tree, VirtAddr,
+    percpu::{Checked, CpuSlot, PinCpu, ThreadCpus},
+};
+
+use crate::{
+    arena::{arena, zeroed},
+    contender::Contender,
+};
+
+/// Slots for the threads of a measurement.
+const SLOTS: usize = 64;
+
+/// The index that stands for this thread's CPU, for peers that have caches too.
+#[inline]
+pub fn cpu() -> usize {
+    ThreadCpus.pin().0.0 % SLOTS
+}
+
+/// One of this project's allocators, as a contender.
+#[allow(missing_debug_implementations, reason = "an allocator has nothing to show")]
+pub struct Ours<A> {
+    allocator: Box<A>,
+    settle: fn(&A),
+}
+
+/// The layouts of the orders that are measured: 0 to 9.
+const LAYOUTS: [FrameLayout; 10] = {
+    let mut layouts = [FrameLayout::SINGLE; 10];
+    let mut order = 1;
+    while order < layouts.len() {
+        layouts[order] = match FrameLayout::new(1 << order, FRAME_SIZE << order) {
+            Ok(layout) => layout,
+            Err(_) => unreachable!(),
+        };
+        order += 1;
+    }
+    layouts
+};
+
+impl<A: FrameAllocator> Contender for Ours<A> {
+    #[inline]
+    fn alloc(&self, order: u32) -> Option<usize> {
+        let frames = match order {
+            0 => self.allocator.alloc_frame(),
+            _ => self.allocator.alloc(LAYOUTS[order as usize]),
+        };
+        frames.ok().map(PhysAddr::as_usize)
+    }
+
+    #[inline]
+    fn free(&self, address: usize, order: u32) {
+        let start = PhysAddr::from(address);
+        // SAFETY: the work gives back what it got, once.
+        let freed = unsafe {
+            match order {
+                0 => self.allocator.dealloc_frame(start),
+                _ => self.allocator.dealloc(start, LAYOUTS[order as usize]),
+            }
+        };
+        debug_assert_eq!(freed, Ok(()));
+    }
+
+    fn settle(&self) {
+        (self.settle)(&self.allocator);
+    }
+}
+
+fn alone<A: FrameAllocator>(allocator: A) -> Ours<A> {
+    Ours { allocator: Box::new(allocator), settle: |_| {} }
+}
+
+fn region(arena: Range<usize>) -> FrameRange {
+    FrameRange::from_bounds(PhysAddr::from(arena.start), PhysAddr::from(arena.end))
+        .expect("an arena is aligned")
+}
+
+fn slots() -> &'static mut [CpuSlot] {
+    Box::leak(Box::new([const { CpuSlot::new() }; SLOTS]))
+}
+
+fn cached<A: FrameAllocator>(backend: A) -> Ours<PerCpu<'static, A, ThreadCpus>> {
+    let cache = PerCpu::new(backend, ThreadCpus);
+    cache.attach(slots()).expect("no slots yet");
+    Ours { allocator: Box::new(cache), settle: |cache| _ = cache.drain_local() }
+}
+
+fn new_tree(arena: Range<usize>) -> Tree<'static> {
+    let tree = Tree::new();
+    let region = region(arena);
+    // SAFETY: the arena belongs to this contender, and nothing uses what lies there.
+    unsafe { tree.add_region(region, zeroed(<Tree>::metadata_layout(region))) }
+        .expect("an arena is a region");
+    tree
+}
+
+fn new_bitmap(arena: Range<usize>) -> Bitmap<'static> {
+    let bitmap = Bitmap::new();
+    let region = region(arena);
+    // SAFETY: as in `new_tree`.
+    unsafe { bitmap.add_region(region, zeroed(<Bitmap>::metadata_layout(region))) }
+        .expect("an arena is a region");
+    bitmap
+}
+
+fn new_buddy(arena: Range<usize>) -> Buddy {
+    let buddy = Buddy::new();
+    // SAFETY: as in `new_tree`.
+    unsafe { buddy.add_region(region(arena)) }.expect("an arena is a region");
+    buddy
+}
+
+/// The tree alone.
+pub fn tree(arena: Range<usize>) -> Ours<Tree<'static>> {
+    alone(new_tree(arena))
+}
+
+/// The bitmap alone.
+pub fn bitmap(arena: Range<usize>) -> Ours<Bitmap<'static>> {
+    alone(new_bitmap(arena))
+}
+
+/// The buddy alone.
+pub fn buddy(arena: Range<usize>) -> Ours<Buddy> {
+    alone(new_buddy(arena))
+}
+
+/// The cache over the tree, trusting.
+pub fn percpu_tree(arena: Range<usize>) -> Ours<PerCpu<'static, Tree<'static>, ThreadCpus>> {
+    cached(new_tree(arena))
+}
+
+/// The cache over the bitmap, trusting.
+pub fn percpu_bitmap(arena: Range<usize>) -> Ours<PerCpu<'static, Bitmap<'static>, ThreadCpus>> {
+    cached(new_bitmap(arena))
+}
+
+/// The cache over the buddy, trusting.
+pub fn percpu_buddy(arena: Range<usize>) -> Ours<PerCpu<'static, Buddy, ThreadCpus>> {
+    cached(new_buddy(arena))
+}
+
+/// The cache over the tree, which finds a double free at once.
+///
+/// # Panics
+/// There is no memory for its states.
+pub fn percpu_tree_checked(
+    arena: Range<usize>,
+) -> Ours<PerCpu<'static, Tree<'static>, ThreadCpus, Checked<'static>>> {
+    let window = region(arena.clone());
+    let cache = PerCpu::checked(new_tree(arena), ThreadCpus);
+    let states = zeroed(std::alloc::Layout::array::<u8>(window.count()).expect("small"));
+    cache.attach_states(window, states).expect("no states yet");
+    cache.attach(slots()).expect("no slots yet");
+    Ours { allocator: Box::new(cache), settle: |cache| _ = cache.drain_local() }
+}
+
+static FRAMES: PerCpu<'static, Tree<'static>, ThreadCpus> = PerCpu::new(Tree::new(), ThreadCpus);
+
+/// The HAL over [`FRAMES`]: an address is a pointer.
+struct Host;
+
+// SAFETY: the arena of `FRAMES` is mapped memory that nobody else uses, and an address is a pointer.
+unsafe impl GlobalFrames for Host {
+    type Allocator = PerCpu<'static, Tree<'static>, ThreadCpus>;
+
+    #[inline]
+    fn allocator() -> &'static Self::Allocator {
+        &FRAMES
+    }
+
+    #[inline]
+    fn phys_to_virt(paddr: PhysAddr) -> VirtAddr {
+        VirtAddr::from(paddr.as_usize())
+    }
+}
+
+/// `PhysFrame::<H>::alloc()` and its drop, over the cache over the tree, in a `static` with memory of its own.
+#[derive(Debug)]
+pub struct Raii {
+    arena: Range<usize>,
+}
+
+/// The RAII contender: one for the process.
+///
+/// # Panics
+/// There is no address space.
+pub fn raii(_: Range<usize>) -> Raii {
+    static ARENA: OnceLock<Range<usize>> = OnceLock::new();
+    let started = ARENA.get_or_init(|| {
+        let memory = arena(1 << 30).expect("address space");
+        let region = region(memory.clone());
+        let books = zeroed(<Tree>::metadata_layout(region));
+        // SAFETY: the arena was made for this.
+        unsafe { FRAMES.backend().add_region(region, books) }.expect("the first region");
+        FRAMES.attach(slots()).expect("no slots yet");
+        memory
+    });
+    Raii { arena: started.clone() }
+}
+
+impl Contender for Raii {
+    #[inline]
+    fn alloc(&self, _: u32) -> Option<usize> {
+        PhysFrame::<Host>::alloc().ok().map(|frame| frame.into_raw().as_usize())
+    }
+
+    #[inline]
+    fn free(&self, address: usize, _: u32) {
+        // SAFETY: the work gives back what it got from `into_raw`, once.
+        drop(unsafe { PhysFrame::<Host>::from_raw(PhysAddr::from(address)) });
+    }
+
+    fn settle(&self) {
+        FRAMES.drain_local();
+    }
+
+    fn can(&self, order: u32) -> bool {
+        order == 0
+    }
+
+    fn arena(&self) -> Option<Range<usize>> {
+        Some(self.arena.clone())
+    }
+}
+
+/// A tree that has its metadata, of fresh zeroes, and not yet its region.
+#[allow(missing_debug_implementations, reason = "an allocator has nothing to show")]
+pub struct UnstartedTree {
+    tree: Box<Tree<'static>>,
+    region: FrameRange,
+    metadata: Range<usize>,
+}
+
+impl UnstartedTree {
+    /// Asks the operating system for metadata; it is all zeroes, and no page of it exists before it is touched.
+    ///
+    /// # Panics
+    /// There is no address space.
+    pub fn new(memory: Range<usize>) -> Self {
+        let region = region(memory);
+        let layout = <Tree>::metadata_layout(region);
+        Self { tree: Box::new(Tree::new()), region, metadata: arena(layout.size()).expect("address space") }
+    }
+
+    /// What is measured: taking the region over.
+    ///
+    /// # Panics
+    /// The tree does not take it.
+    pub fn start(self) -> Box<Tree<'static>> {
+        let start = std::ptr::with_exposed_provenance_mut(self.metadata.start);
+        // SAFETY: the mapping is this size, writable, and lent for the life of the process.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, self.metadata.len()) };
+        // SAFETY: nobody uses the region, and fresh pages are zeroes.
+        unsafe { self.tree.add_zeroed_region(self.region, bytes) }.expect("an arena is a region");
+        self.tree
+    }
+}

@@ -1,0 +1,107 @@
+//! Every test there is, and how many ran.
+//!
+//! Three kinds of steps: `cargo test` runs, whose own summaries are added up; checks that pass or fail as a whole
+//! (a program that must link); and runs on simulated machines. A step that cannot run here counts as skipped, never
+//! as passed, and says why.
+
+use std::fmt;
+
+use crate::command::{Failure, cargo, root, run, run_lines};
+
+/// What ran.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    /// One check that passed or failed as a whole.
+    fn check(&mut self, result: Result<(), Failure>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(message) => {
+                println!("FAILED: {message}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Adds the counts of a line such as `test result: ok. 6 passed; 0 failed; 1 ignored; ...`.
+    fn add_summary(&mut self, line: &str) {
+        let Some(counts) = line.strip_prefix("test result: ") else { return };
+        for part in counts.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let (Some(Ok(count)), Some(what)) = (words.next().map(str::parse::<usize>), words.next()) else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.skipped += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+pub(crate) fn test() -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    cargo_test(&mut tally, cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    model_check(&mut tally)?;
+    freestanding(&mut tally);
+    println!("{tally}");
+    if tally.failed == 0 { Ok(()) } else { Err(format!("{} tests failed", tally.failed)) }
+}
+
+/// Runs `cargo test` and adds what it counted. A run that counts nothing, or fails without a failed test (it did not
+/// build), counts as a failure.
+fn cargo_test(tally: &mut Tally, mut command: std::process::Command) -> Result<(), Failure> {
+    let before = *tally;
+    let succeeded = run_lines(&mut command, |line| tally.add_summary(line))?;
+    if tally.passed == before.passed || (!succeeded && tally.failed == before.failed) {
+        tally.check(Err("this run of cargo test ran no test, or did not build".into()));
+    }
+    Ok(())
+}
+
+/// The lock-free parts under every interleaving that loom finds.
+fn model_check(tally: &mut Tally) -> Result<(), Failure> {
+    let mut command = cargo(&["test", "--release", "--package", "frame-tree", "--test", "loom"]);
+    command.args(["--target-dir", "target/loom"]).env("RUSTFLAGS", "--cfg loom");
+    cargo_test(tally, command)
+}
+
+/// The libraries need neither `std` nor, but for the buddy, a heap: a program with its own panic handler, for no
+/// operating system, links.
+fn freestanding(tally: &mut Tally) {
+    let manifest = root().join("examples/no-std/Cargo.toml");
+    let manifest = manifest.to_str().expect("the workspace's path is UTF-8");
+    for features in ["", "buddy"] {
+        let mut command = cargo(&["build", "--quiet", "--manifest-path", manifest, "--features", features]);
+        tally.check(run(command.args(["--target-dir", "target/no-std"])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_added() {
+        let mut tally = Tally::default();
+        tally.add_summary("test result: FAILED. 6 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s");
+        tally.add_summary(
+            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+        );
+        tally.add_summary("running 6 tests");
+        assert_eq!(tally.to_string(), "7 passed, 2 failed, 1 skipped");
+    }
+}
