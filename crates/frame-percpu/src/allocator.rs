@@ -44,7 +44,9 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
             return unsafe { self.dealloc_frame(start) };
         }
         self.serve_request();
-        self.policy.admit_run(start, layout.count())?;
+        if !P::TRUSTS && start.as_usize() % layout.align() == 0 {
+            self.policy.admit_run(start, layout.count()).map_err(|refusal| self.lowest(start, refusal))?;
+        }
         // SAFETY: the caller owns the frames.
         unsafe { self.backend.dealloc(start, layout) }
     }
@@ -239,6 +241,18 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         }
         // SAFETY: the caller owns the frame, and no slot has taken it.
         unsafe { self.backend.dealloc_frame(frame) }
+    }
+
+    /// A run was refused for a frame that lies in a slot; a lower frame of it may be free in the backend.
+    #[cold]
+    fn lowest(&self, start: PhysAddr, refusal: DeallocError) -> DeallocError {
+        let mut lowest = refusal;
+        self.backend.visit_free(&mut |run| {
+            if run.end() > start && run.start() < lowest.frame {
+                lowest.frame = run.start().max(start);
+            }
+        });
+        lowest
     }
 
     fn refill(&self, owned: &mut Owned<'_>) -> usize {
