@@ -80,9 +80,20 @@ impl<'a> Judge<'a> {
     /// Compares `stats` and `visit_free` with the books.
     #[track_caller]
     pub fn check(&self) {
-        (self.settle)();
         let label = &self.label;
         let stats = self.allocator.stats();
+        if stats.cached_frames > 0 {
+            // Before the caches are emptied: their frames count as free, and are the ones that are not shown.
+            let shown = FrameSet::free_in(self.allocator).count();
+            assert_eq!(
+                shown + stats.cached_frames,
+                self.free.count(),
+                "{label}: shown and cached, {stats:?}"
+            );
+        }
+        (self.settle)();
+        let stats = self.allocator.stats();
+        assert_eq!(stats.cached_frames, 0, "{label}: frames in caches that were emptied, {stats:?}");
         assert_eq!(stats.total_frames, self.managed.count(), "{label}: frames managed, {stats:?}");
         assert_eq!(stats.free_frames, self.free.count(), "{label}: frames free, {stats:?}");
         let free = FrameSet::free_in(self.allocator);

@@ -113,7 +113,7 @@ pub fn random_map(seed: u64, frames: usize) -> MemoryMap<64> {
         map.add_reserved(base as u64, len as u64).expect("room for all spans");
     }
     if map.frame_count() == 0 {
-        map.add_usable(0x7000_0000_0000, FRAME_SIZE as u64).expect("room for another");
+        map.add_usable(0x3000_0000_0000, FRAME_SIZE as u64).expect("room for another");
     }
     map
 }

@@ -54,13 +54,19 @@ impl<A: FrameAllocator> Watch<A> {
     /// The allocator's counts differ from that.
     #[track_caller]
     pub fn new(inner: A, regions: &[FrameRange]) -> Self {
+        let watch = Self::over(inner, regions);
+        watch.check();
+        watch
+    }
+
+    /// As [`new`](Self::new), for an allocator that is yet to be given some of the regions: the counts are not
+    /// compared.
+    pub fn over(inner: A, regions: &[FrameRange]) -> Self {
         let ledger = |&range: &FrameRange| Ledger {
             range,
             bits: (0..range.count().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
         };
-        let watch = Self { inner, regions: regions.iter().map(ledger).collect(), owned: AtomicUsize::new(0) };
-        watch.check();
-        watch
+        Self { inner, regions: regions.iter().map(ledger).collect(), owned: AtomicUsize::new(0) }
     }
 
     /// Frames that are handed out now.

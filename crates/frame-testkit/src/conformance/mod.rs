@@ -99,6 +99,9 @@ cases! { $ __for_each_case:
     bulk_frees_go_on_behind_a_bad_frame
     bad_regions_are_refused
     regions_are_added_in_use
+    too_many_regions_are_refused
+    regions_of_every_shape
+    high_addresses
     random_operations_on_small_maps
     random_operations_on_firmware_maps
     fragmented_memory
@@ -110,6 +113,8 @@ cases! { $ __for_each_threaded_case:
     threads_share_runs
     threads_free_for_each_other
     threads_exhaust_memory
+    threads_look_while_others_work
+    threads_use_regions_as_they_come
 }
 
 #[cfg(not(feature = "std"))]

@@ -124,11 +124,11 @@ impl<'j, 'a, B: Backend> Play<'j, 'a, B> {
                 self.rng.shuffle(&mut frames);
                 self.judge.free_bulk(&frames);
             }
-            10..=12 => {
-                if let Some(run) = self.rng.take(&mut self.owned) {
-                    self.judge.free(run);
-                }
-            }
+            10..=12 => match self.rng.take(&mut self.owned) {
+                Some(run) if run.count() == 1 && self.rng.chance(1, 2) => self.judge.free_frame(run.start()),
+                Some(run) => self.judge.free(run),
+                None => {}
+            },
             13 => self.free_part(),
             14 => self.free_union(),
             _ => self.free_badly(),

@@ -184,6 +184,108 @@ pub fn threads_exhaust_memory<B: Backend>() {
     }
 }
 
+/// While two threads allocate and free, a third reads `stats` and `visit_free`: what it sees may be old, but lies in
+/// the regions, is sorted, and is no more than there is.
+pub fn threads_look_while_others_work<B: Backend>() {
+    let regions = ragged();
+    let managed: FrameSet = regions.iter().copied().collect();
+    let working = AtomicUsize::new(2);
+    on_threads::<B>(&regions, 3, |watch, id| {
+        if id == 0 {
+            loop {
+                let last = working.load(SeqCst) == 0;
+                let stats = watch.stats();
+                assert_eq!(stats.total_frames, managed.count(), "{}: frames managed", B::NAME);
+                assert!(stats.free_frames <= stats.total_frames, "{}: {stats:?}", B::NAME);
+                let free = FrameSet::free_in(watch); // sorted and disjoint
+                for run in free.runs() {
+                    assert!(managed.contains_range(run), "{}: {run} is shown, and not managed", B::NAME);
+                }
+                if last {
+                    return;
+                }
+                thread::yield_now();
+            }
+        }
+        let _done = OnDrop(|| _ = working.fetch_sub(1, SeqCst));
+        let mut rng = Rng::new(300 + id as u64);
+        let mut owned = Vec::new();
+        for _ in 0..3000 {
+            if rng.chance(1, 2) {
+                let layout = contiguous(if rng.chance(1, 4) { rng.between(1, 600) } else { 1 });
+                owned.extend(watch.alloc(layout).ok().map(|start| run(start, layout)));
+            } else if let Some(run) = rng.take(&mut owned) {
+                free(watch, run);
+            }
+        }
+        for run in owned {
+            free(watch, run);
+        }
+    });
+}
+
+/// Regions are added while others allocate: their frames are handed out once, and all come back.
+pub fn threads_use_regions_as_they_come<B: Backend>() {
+    // Adjoining ones, single frames, aligned blocks; out of order.
+    let all: Vec<FrameRange> = (0..12)
+        .map(|n| n * 5 % 12)
+        .map(|n: usize| range(1000 + 700 * n, 1000 + 700 * n + [700, 1, 512, 699][n % 4]))
+        .collect();
+    let (first, rest) = all.split_first().expect("12 regions");
+    B::with(&[*first], |allocator| {
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        let watch = Watch::over(allocator as &dyn FrameAllocator, &sorted);
+        let adding = AtomicBool::new(true);
+        let added = thread::scope(|scope| {
+            for id in 0..2 {
+                let (watch, adding) = (&watch, &adding);
+                scope.spawn(move || {
+                    let mut rng = Rng::new(400 + id);
+                    let mut owned = Vec::new();
+                    while adding.load(SeqCst) || owned.len() < 100 {
+                        let layout = contiguous(rng.between(1, 9));
+                        match watch.alloc(layout) {
+                            Ok(start) => owned.push(run(start, layout)),
+                            // Full: what is there must come back.
+                            Err(_) => {
+                                owned.drain(..).for_each(|run| free(watch, run));
+                                thread::yield_now();
+                            }
+                        }
+                        if !adding.load(SeqCst) && owned.is_empty() {
+                            break;
+                        }
+                    }
+                    owned.into_iter().for_each(|run| free(watch, run));
+                });
+            }
+            let _done = OnDrop(|| adding.store(false, SeqCst));
+            wait_until("the others are at work", &AtomicBool::new(false), || watch.owned() > 0);
+            rest.iter().all(|region| {
+                let answer = B::offer(allocator, *region);
+                assert!(!matches!(answer, Some(Err(_))), "{}: {region} gave {answer:?}", B::NAME);
+                answer.is_some()
+            })
+        });
+        B::settle(allocator);
+        assert_eq!(watch.owned(), 0, "{}: the case freed all", B::NAME);
+        if added {
+            watch.check();
+            let free = FrameSet::free_in(allocator);
+            assert_eq!(free, all.iter().copied().collect(), "{}: all frames are back", B::NAME);
+        }
+    });
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Waits for other threads, but not for ever: a frame may be lost, or a thread.
 fn wait_until(what: &str, failed: &AtomicBool, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
