@@ -14,7 +14,7 @@ use crate::{
     region::chunk_count,
 };
 
-/// A bitmap behind a lock: lowest address first.
+/// A bitmap behind a lock: lowest address first, runs from the lowest aligned power of two that holds them.
 ///
 /// `'m` is how long the metadata lives, `R` the lock (a spin lock by default; any [`lock_api::RawMutex`], such as one
 /// that masks interrupts) and `REGIONS` the most regions.
@@ -26,7 +26,7 @@ use crate::{
 /// static FRAMES: Bitmap = Bitmap::new();
 ///
 /// let ram = FrameRange::new(PhysAddr::from(0x10_0000), 1024)?;
-/// // In a kernel: from `EarlyAllocator`. On a host, whose heap is aligned to more than 2 bytes:
+/// // In a kernel: from `EarlyAllocator`. On a host, whose heap is aligned to 8 bytes and more:
 /// let metadata = Box::leak(Box::new_uninit_slice(<Bitmap>::metadata_layout(ram).size()));
 /// // SAFETY: nobody else uses this memory (nothing is behind it in this example).
 /// unsafe { FRAMES.add_region(ram, metadata) }?;
@@ -52,7 +52,8 @@ impl<'m, R: RawMutex, const REGIONS: usize> Bitmap<'m, R, REGIONS> {
         Self { books: Mutex::new(Books::new()) }
     }
 
-    /// Size and alignment of the metadata of `region`, in bytes: about 630 for each 16 MiB, and 1,092 for each 64 GiB.
+    /// Size and alignment of the metadata of `region`, in bytes: 637 for each 16 MiB that it reaches into, and 80 for each
+    /// GiB; aligned to 8.
     pub const fn metadata_layout(region: FrameRange) -> Layout {
         let start = region.start().as_usize() / FRAME_SIZE;
         metadata::layout(chunk_count(&(start..start + region.count())))
@@ -113,7 +114,7 @@ unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for 
         if layout.is_single() {
             return self.alloc_frame();
         }
-        self.books.lock().alloc(layout.count(), layout.align() / FRAME_SIZE, 0..usize::MAX).map(address)
+        self.books.lock().alloc(layout.count(), layout.align() / FRAME_SIZE).map(address)
     }
 
     unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
@@ -163,7 +164,7 @@ unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for 
     }
 
     fn alloc_in(&self, layout: FrameLayout, window: FrameRange) -> Result<PhysAddr, AllocError> {
-        self.books.lock().alloc(layout.count(), layout.align() / FRAME_SIZE, numbers(window)).map(address)
+        self.books.lock().alloc_in(layout.count(), layout.align() / FRAME_SIZE, numbers(window)).map(address)
     }
 }
 

@@ -11,7 +11,7 @@ use frame_core::{
     AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameRange, FrameStats, PhysAddr, RegionError,
 };
 
-use crate::{region::Region, search};
+use crate::{chunk::CLASSES, region::Region, search};
 
 /// See the module.
 pub(crate) struct Books<'m, const REGIONS: usize> {
@@ -64,8 +64,27 @@ impl<'m, const REGIONS: usize> Books<'m, REGIONS> {
         Err(AllocError::NoMemory)
     }
 
+    /// A run of `count` frames that starts at a multiple of `align` frames.
+    pub(crate) fn alloc(&mut self, count: usize, align: usize) -> Result<usize, AllocError> {
+        if count > self.free {
+            return Err(AllocError::NoMemory);
+        }
+        // The lowest aligned power of two that holds it is found at once, if there is one.
+        let order = count.next_power_of_two().max(align).ilog2() as usize;
+        if order < CLASSES {
+            for region in &mut self.regions[..self.used_regions] {
+                if let Some(start) = region.find_aligned(order) {
+                    region.take(start..start + count);
+                    self.free -= count;
+                    return Ok(start);
+                }
+            }
+        }
+        self.alloc_in(count, align, 0..usize::MAX)
+    }
+
     /// The lowest run of `count` frames in `window` that starts at a multiple of `align` frames.
-    pub(crate) fn alloc(
+    pub(crate) fn alloc_in(
         &mut self,
         count: usize,
         align: usize,

@@ -2,12 +2,20 @@
 //!
 //! `BitAlloc4K` is a tree of 16-bit nodes. It finds the lowest free bit, and the next free bit, in three steps, and
 //! sets and clears runs node by node. What it cannot do is see *used* bits other than one by one, so it walks runs
-//! bit by bit. The counts say how many frames of each row (64) and of each block (512, 2 MiB) are free, so that a
-//! search steps over what is wholly free or wholly used.
+//! bit by bit. What stands beside it saves the walk:
+//!
+//! - how many frames of each row (64) and of each block (512, 2 MiB) are free: what is wholly free is stepped over;
+//! - the *class* of each block: an upper bound of the aligned free run that it holds. 0 is nothing free, `k + 1` is at
+//!   most 2^k frames at a multiple of 2^k. A block is searched only if its class allows the run, and a search in vain
+//!   lowers the class; a free raises it to what it made.
 //!
 //! A chunk lies at a multiple of 16 MiB of physical memory: what is aligned in it is aligned.
 //!
-//! Invariant: each count is the number of free bits in its row, its block, or the chunk.
+//! Invariants:
+//! - each count is the number of free bits in its row or its block;
+//! - a block's class is at least that of each aligned free run in it, and at most the class of its count; so it is 0 if
+//!   and only if nothing is free, and 10 if the block is wholly free and only then;
+//! - `class` is the highest of the blocks' classes.
 
 use core::ops::Range;
 
@@ -20,10 +28,19 @@ pub(crate) const BLOCK: usize = 512;
 /// Frames in a row.
 const ROW: usize = 64;
 
+/// How many classes there are beside 0: aligned runs of 1, 2, 4, ... 512 frames.
+pub(crate) const CLASSES: usize = 10;
+
+/// The class of a count of free frames, or of a power of two: its length in bits.
+const fn class_of(count: u16) -> u8 {
+    (u16::BITS - count.leading_zeros()) as u8
+}
+
 /// The free frames of 16 MiB. Frames are numbered from 0 to 4,095 here.
 pub(crate) struct Chunk {
     bits: BitAlloc4K,
-    count: u16,
+    class: u8,
+    classes: [u8; CHUNK / BLOCK],
     blocks: [u16; CHUNK / BLOCK],
     rows: [u8; CHUNK / ROW],
 }
@@ -31,7 +48,13 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// A chunk without free frames.
     pub(crate) const fn used() -> Self {
-        Self { bits: BitAlloc4K::DEFAULT, count: 0, blocks: [0; CHUNK / BLOCK], rows: [0; CHUNK / ROW] }
+        Self {
+            bits: BitAlloc4K::DEFAULT,
+            class: 0,
+            classes: [0; CHUNK / BLOCK],
+            blocks: [0; CHUNK / BLOCK],
+            rows: [0; CHUNK / ROW],
+        }
     }
 
     /// A chunk with nothing but free frames.
@@ -40,25 +63,25 @@ impl Chunk {
         bits.insert(0..CHUNK);
         Self {
             bits,
-            count: CHUNK as u16,
+            class: CLASSES as u8,
+            classes: [CLASSES as u8; CHUNK / BLOCK],
             blocks: [BLOCK as u16; CHUNK / BLOCK],
             rows: [ROW as u8; CHUNK / ROW],
         }
     }
 
-    /// Free frames.
+    /// The highest class of its blocks.
     #[inline]
-    pub(crate) fn count(&self) -> usize {
-        usize::from(self.count)
+    pub(crate) fn class(&self) -> usize {
+        usize::from(self.class)
     }
 
     /// Takes the lowest free frame.
     #[inline]
     pub(crate) fn take_lowest(&mut self) -> Option<usize> {
         let frame = self.bits.alloc()?;
-        self.count -= 1;
-        self.blocks[frame / BLOCK] -= 1;
         self.rows[frame / ROW] -= 1;
+        self.taken(frame / BLOCK, 1);
         Some(frame)
     }
 
@@ -66,52 +89,55 @@ impl Chunk {
     #[inline]
     pub(crate) fn give_one(&mut self, frame: usize) -> bool {
         // The package sets the bit and then says whether it was clear: no change when it was set.
-        let was_used = self.bits.dealloc(frame);
-        self.count += u16::from(was_used);
-        self.blocks[frame / BLOCK] += u16::from(was_used);
-        self.rows[frame / ROW] += u8::from(was_used);
-        was_used
+        if !self.bits.dealloc(frame) {
+            return false;
+        }
+        self.rows[frame / ROW] += 1;
+        self.given(frame / BLOCK, frame..frame + 1);
+        true
     }
 
     /// Takes a run, which is not empty and free.
     pub(crate) fn take(&mut self, run: Range<usize>) {
         self.bits.remove(run.clone());
-        self.count -= run.len() as u16;
-        for (block, frames) in pieces(&run, BLOCK) {
-            self.blocks[block] -= frames as u16;
+        for (row, part) in pieces(&run, ROW) {
+            self.rows[row] -= part.len() as u8;
         }
-        for (row, frames) in pieces(&run, ROW) {
-            self.rows[row] -= frames as u8;
+        for (block, part) in pieces(&run, BLOCK) {
+            self.taken(block, part.len() as u16);
         }
     }
 
     /// Gives a run back, which is not empty and used.
     pub(crate) fn give(&mut self, run: Range<usize>) {
         self.bits.insert(run.clone());
-        self.count += run.len() as u16;
-        for (block, frames) in pieces(&run, BLOCK) {
-            self.blocks[block] += frames as u16;
+        for (row, part) in pieces(&run, ROW) {
+            self.rows[row] += part.len() as u8;
         }
-        for (row, frames) in pieces(&run, ROW) {
-            self.rows[row] += frames as u8;
+        for (block, part) in pieces(&run, BLOCK) {
+            self.given(block, part);
         }
     }
 
-    /// Whether a block is wholly free.
-    pub(crate) fn has_free_block(&self) -> bool {
-        self.blocks.contains(&(BLOCK as u16))
+    /// The lowest free run of 2^`order` frames (1 to 512) at a multiple of 2^`order`. Blocks that seemed to have one and
+    /// have not are in a lower class afterwards.
+    pub(crate) fn find_aligned(&mut self, order: usize) -> Option<usize> {
+        for block in 0..self.blocks.len() {
+            if usize::from(self.classes[block]) > order {
+                match self.find_in_block(block, 1 << order) {
+                    None => self.set_class(block, order as u8),
+                    found => return found,
+                }
+            }
+        }
+        None
     }
 
-    /// Whether the block of `frame` is wholly free but for `frames` frames.
-    #[inline]
-    pub(crate) fn block_lacks(&self, frame: usize, frames: usize) -> bool {
-        usize::from(self.blocks[frame / BLOCK]) + frames == BLOCK
-    }
-
-    /// The first frame of the lowest wholly free block at or behind `from`.
-    pub(crate) fn next_free_block(&self, from: usize) -> Option<usize> {
-        let first = from.div_ceil(BLOCK);
-        let at = self.blocks.get(first..)?.iter().position(|&free| usize::from(free) == BLOCK)?;
+    /// The lowest block at or behind the one with `frame` that may have an aligned free run of 2^`order` frames: its
+    /// first frame.
+    pub(crate) fn next_block(&self, frame: usize, order: usize) -> Option<usize> {
+        let first = frame / BLOCK;
+        let at = self.classes[first..].iter().position(|&class| usize::from(class) > order)?;
         Some((first + at) * BLOCK)
     }
 
@@ -146,7 +172,7 @@ impl Chunk {
                 end = frame / BLOCK * BLOCK;
             } else if usize::from(self.rows[frame / ROW]) == ROW {
                 end = frame / ROW * ROW;
-            } else if self.bits.test(frame) {
+            } else if self.rows[frame / ROW] > 0 && self.bits.test(frame) {
                 end = frame;
             } else {
                 return Some(frame);
@@ -154,11 +180,104 @@ impl Chunk {
         }
         None
     }
+
+    /// The lowest free run of `size` frames (a power of two) at a multiple of `size` in a block.
+    fn find_in_block(&self, block: usize, size: usize) -> Option<usize> {
+        let mut rows = (block * BLOCK / ROW..(block + 1) * BLOCK / ROW).step_by(size.div_ceil(ROW));
+        if size >= ROW {
+            let is_free =
+                |&row: &usize| self.rows[row..row + size / ROW].iter().all(|&free| usize::from(free) == ROW);
+            return rows.find(is_free).map(|row| row * ROW);
+        }
+        rows.filter(|&row| usize::from(self.rows[row]) >= size).find_map(|row| self.find_in_row(row, size))
+    }
+
+    fn find_in_row(&self, row: usize, size: usize) -> Option<usize> {
+        let mut from = row * ROW;
+        loop {
+            from = (self.bits.next(from)? + size - 1) & !(size - 1);
+            if from + size > (row + 1) * ROW {
+                return None;
+            }
+            match self.last_used(from..from + size) {
+                None => return Some(from),
+                Some(used) => from = used + 1,
+            }
+        }
+    }
+
+    /// Counts `frames` that were taken from `block`.
+    #[inline]
+    fn taken(&mut self, block: usize, frames: u16) {
+        self.blocks[block] -= frames;
+        let class = class_of(self.blocks[block]);
+        if class < self.classes[block] {
+            self.set_class(block, class);
+        }
+    }
+
+    /// Counts the frames of `run` that were given back to `block`.
+    #[inline]
+    fn given(&mut self, block: usize, run: Range<usize>) {
+        self.blocks[block] += run.len() as u16;
+        let most = class_of(self.blocks[block]);
+        if usize::from(most) == CLASSES {
+            self.set_class(block, most);
+        } else if self.classes[block] < most {
+            let class = self.class_around(run).min(most);
+            if self.classes[block] < class {
+                self.set_class(block, class);
+            }
+        }
+    }
+
+    /// The class of the largest aligned free run of a block that has a frame of `run`, which is free and lies there.
+    fn class_around(&self, run: Range<usize>) -> u8 {
+        if run.len().is_power_of_two() && run.start % run.len() == 0 {
+            return self.class_at(run.start, run.len().ilog2() as u8);
+        }
+        // It reaches over an end of `run` and so holds the first frame or the last; or it lies inside. The frame that is
+        // a multiple of the highest power of two parts what lies inside: before it the largest is the one that ends
+        // there, behind it the one that begins there.
+        let last = run.end - 1;
+        let order = (run.start ^ last).ilog2();
+        let middle = last >> order << order;
+        [run.start, middle - 1, middle, last]
+            .iter()
+            .fold(0, |class, &frame| class.max(self.class_at(frame, 0)))
+    }
+
+    /// The class of the largest aligned free run of a block that holds `frame`; its 2^`order` frames around that are
+    /// free.
+    fn class_at(&self, frame: usize, mut order: u8) -> u8 {
+        while 1 << order < BLOCK {
+            let size = 1 << order;
+            let other_half = frame & !(size - 1) ^ size;
+            if self.last_used(other_half..other_half + size).is_some() {
+                break;
+            }
+            order += 1;
+        }
+        order + 1
+    }
+
+    #[inline]
+    fn set_class(&mut self, block: usize, class: u8) {
+        let before = core::mem::replace(&mut self.classes[block], class);
+        if class > self.class {
+            self.class = class;
+        } else if before == self.class {
+            self.class = self.classes.into_iter().fold(0, u8::max);
+        }
+    }
 }
 
-/// The parts of `run` that lie in each piece of `size` frames: the piece's number, and how many.
-pub(crate) fn pieces(run: &Range<usize>, size: usize) -> impl Iterator<Item = (usize, usize)> {
+/// The parts of `run` that lie in each piece of `size` frames: the piece's number, and the frames.
+pub(crate) fn pieces(
+    run: &Range<usize>,
+    size: usize,
+) -> impl DoubleEndedIterator<Item = (usize, Range<usize>)> + use<> {
     let Range { start, end } = *run;
     (start / size..end.div_ceil(size))
-        .map(move |piece| (piece, end.min((piece + 1) * size) - start.max(piece * size)))
+        .map(move |piece| (piece, start.max(piece * size)..end.min((piece + 1) * size)))
 }

@@ -12,5 +12,6 @@ mod chunks;
 mod metadata;
 mod region;
 mod search;
+mod summary;
 
 pub use bitmap::Bitmap;

@@ -1,24 +1,20 @@
 //! The caller's bytes, cut into what a region keeps in them.
 //!
-//! In order: the sections (two summaries for each 64 GiB), the chunks (16 MiB each), and a byte of state for each
-//! chunk. All of it is aligned to 2 bytes, so nothing lies between the parts.
+//! In order: the summary (80 bytes for each GiB), the chunks (16 MiB each), and a byte of state for each chunk. Each
+//! part is aligned less than the one before, so nothing lies between them.
 
 use core::{alloc::Layout, mem::MaybeUninit};
 
 use frame_core::RegionError;
 
-use crate::{
-    chunk::Chunk,
-    chunks::State,
-    region::{SECTION, Section},
-};
+use crate::{chunk::Chunk, chunks::State, summary::Summary};
 
 /// Bytes that may hold anything.
 type Bytes = [MaybeUninit<u8>];
 
 /// The parts of a region's metadata, not initialised.
 pub(crate) struct Parts<'m> {
-    pub(crate) sections: &'m mut [MaybeUninit<Section>],
+    pub(crate) summary: &'m mut [MaybeUninit<u64>],
     pub(crate) slots: &'m mut [MaybeUninit<Chunk>],
     pub(crate) states: &'m mut [MaybeUninit<State>],
 }
@@ -26,11 +22,11 @@ pub(crate) struct Parts<'m> {
 /// Bytes for a region of so many chunks.
 pub(crate) const fn size(chunks: usize) -> usize {
     // The address space has 2^40 chunks at most: no overflow.
-    chunks.div_ceil(SECTION) * size_of::<Section>() + chunks * (size_of::<Chunk>() + size_of::<State>())
+    Summary::words(chunks) * size_of::<u64>() + chunks * (size_of::<Chunk>() + size_of::<State>())
 }
 
 /// Alignment of a region's metadata.
-pub(crate) const ALIGN: usize = align_of::<Chunk>();
+pub(crate) const ALIGN: usize = align_of::<u64>();
 
 /// Size and alignment of the metadata of a region of so many chunks.
 pub(crate) const fn layout(chunks: usize) -> Layout {
@@ -51,10 +47,10 @@ pub(crate) fn cut(bytes: &mut Bytes, chunks: usize) -> Result<Parts<'_>, RegionE
         return Err(RegionError::MetadataTooSmall { needed, given });
     }
     let misaligned = RegionError::MetadataMisaligned { align: ALIGN };
-    let (sections, rest) = split_off(bytes, chunks.div_ceil(SECTION)).ok_or(misaligned)?;
+    let (summary, rest) = split_off(bytes, Summary::words(chunks)).ok_or(misaligned)?;
     let (slots, rest) = split_off(rest, chunks).ok_or(misaligned)?;
     let (states, _) = split_off(rest, chunks).ok_or(misaligned)?;
-    Ok(Parts { sections, slots, states })
+    Ok(Parts { summary, slots, states })
 }
 
 /// The first bytes as `len` slots for a `T`, and the bytes behind them. `None` when they are too few or misaligned.
@@ -80,7 +76,8 @@ pub(crate) fn fill<T>(slots: &mut [MaybeUninit<T>], mut make: impl FnMut() -> T)
     unsafe { core::slice::from_raw_parts_mut(slots.as_mut_ptr().cast(), len) }
 }
 
+// What the order of the parts relies on.
 const _: () = {
-    assert!(align_of::<Section>() == ALIGN && align_of::<State>() == 1 && size_of::<State>() == 1);
-    assert!(size_of::<Chunk>() % ALIGN == 0 && size_of::<Section>() % ALIGN == 0);
+    assert!(ALIGN % align_of::<Chunk>() == 0 && size_of::<u64>() % align_of::<Chunk>() == 0);
+    assert!(align_of::<State>() == 1 && size_of::<State>() == 1);
 };

@@ -1,49 +1,23 @@
 //! The frames of one region, by their number (address / 4096).
 //!
 //! Chunks lie at multiples of 16 MiB, so the first and the last of a region may reach beyond it: their frames
-//! outside are never free. Over each 4,096 chunks (64 GiB) stand two summaries, bitmaps of the package too: which
-//! chunks have a free frame, and which have a free 2 MiB block.
+//! outside are never free.
 //!
 //! Invariants:
 //! - a free frame lies in the region;
-//! - a bit of `any` is set if the chunk has a free frame, a bit of `block` if it has a wholly free block, else clear;
+//! - the summary has the class of each chunk;
 //! - `lowest` is the first chunk with a free frame, or the number of chunks.
 
-use core::ops::Range;
+use core::{mem::MaybeUninit, ops::Range};
 
-use bitmap_allocator::{BitAlloc, BitAlloc4K};
 use frame_core::RegionError;
 
 use crate::{
-    chunk::{BLOCK, CHUNK, pieces},
+    chunk::{CHUNK, CLASSES, Chunk, pieces},
     chunks::{Chunks, View},
     metadata,
+    summary::Summary,
 };
-
-/// Chunks under one pair of summaries.
-pub(crate) const SECTION: usize = BitAlloc4K::CAP;
-
-/// Summaries of 4,096 chunks.
-pub(crate) struct Section {
-    any: BitAlloc4K,
-    block: BitAlloc4K,
-}
-
-impl Section {
-    const fn new() -> Self {
-        Self { any: BitAlloc4K::DEFAULT, block: BitAlloc4K::DEFAULT }
-    }
-}
-
-/// Sets or clears one bit.
-#[inline]
-fn put(bits: &mut BitAlloc4K, bit: usize, set: bool) {
-    if set {
-        bits.dealloc(bit);
-    } else {
-        bits.remove(bit..bit + 1);
-    }
-}
 
 /// How many chunks the frames reach into.
 pub(crate) const fn chunk_count(frames: &Range<usize>) -> usize {
@@ -54,39 +28,33 @@ pub(crate) const fn chunk_count(frames: &Range<usize>) -> usize {
 pub(crate) struct Region<'m> {
     frames: Range<usize>,
     chunks: Chunks<'m>,
-    sections: &'m mut [Section],
+    summary: Summary<'m>,
     lowest: usize,
 }
 
 impl<'m> Region<'m> {
     /// No frames.
     pub(crate) const fn empty() -> Self {
-        Self { frames: 0..0, chunks: Chunks::empty(), sections: &mut [], lowest: 0 }
+        Self { frames: 0..0, chunks: Chunks::empty(), summary: Summary::empty(), lowest: 0 }
     }
 
     /// A region whose frames are all free.
     pub(crate) fn new(
         frames: Range<usize>,
-        metadata: &'m mut [core::mem::MaybeUninit<u8>],
+        metadata: &'m mut [MaybeUninit<u8>],
     ) -> Result<Self, RegionError> {
         let count = chunk_count(&frames);
         let parts = metadata::cut(metadata, count)?;
         let mut region = Self {
             chunks: Chunks::free(parts.states, parts.slots),
-            sections: metadata::fill(parts.sections, Section::new),
+            summary: Summary::free(parts.summary, count),
             lowest: 0,
             frames,
         };
-        for (section, chunks) in pieces(&(0..count), SECTION) {
-            region.sections[section].any.insert(0..chunks);
-            region.sections[section].block.insert(0..chunks);
-        }
         let Range { start, end } = region.frames;
         let first = region.first_frame(0);
         for outside in [first..start, end..first + count * CHUNK] {
-            if !outside.is_empty() {
-                region.take(outside);
-            }
+            region.take(outside);
         }
         Ok(region)
     }
@@ -109,16 +77,7 @@ impl<'m> Region<'m> {
         if index == self.chunks.len() {
             return None;
         }
-        let chunk = self.chunks.bits(index);
-        let frame = chunk.take_lowest()?;
-        let left = chunk.count();
-        if chunk.block_lacks(frame, 1) && !chunk.has_free_block() {
-            put(&mut self.sections[index / SECTION].block, index % SECTION, false);
-        }
-        if left == 0 {
-            put(&mut self.sections[index / SECTION].any, index % SECTION, false);
-            self.lowest = self.next_with_free(index + 1);
-        }
+        let frame = self.change(index, Chunk::take_lowest)?;
         Some(self.first_frame(index) + frame)
     }
 
@@ -129,63 +88,69 @@ impl<'m> Region<'m> {
         if let View::Free = self.chunks.view(index) {
             return false;
         }
-        let chunk = self.chunks.bits(index);
-        if !chunk.give_one(bit) {
-            return false;
-        }
-        let (now, whole_block) = (chunk.count(), chunk.block_lacks(bit, 0));
-        if now == 1 {
-            put(&mut self.sections[index / SECTION].any, index % SECTION, true);
-            self.lowest = self.lowest.min(index);
-        }
-        if whole_block {
-            put(&mut self.sections[index / SECTION].block, index % SECTION, true);
-        }
-        true
+        self.change(index, |chunk| chunk.give_one(bit))
     }
 
-    /// Takes a run, which is not empty, and free.
+    /// Takes a run, which is free.
     pub(crate) fn take(&mut self, run: Range<usize>) {
         for (index, part) in self.parts(run) {
-            let (any, block) = if part.len() == CHUNK {
+            if part.len() == CHUNK {
+                let before = self.class(index);
                 self.chunks.set_used(index);
-                (false, false)
+                self.note(index, before, 0);
             } else {
-                let chunk = self.chunks.bits(index);
-                chunk.take(part);
-                (chunk.count() > 0, chunk.has_free_block())
-            };
-            let section = &mut self.sections[index / SECTION];
-            if !block {
-                put(&mut section.block, index % SECTION, false);
-            }
-            if !any {
-                put(&mut section.any, index % SECTION, false);
-                if self.lowest == index {
-                    self.lowest = self.next_with_free(index + 1);
-                }
+                self.change(index, |chunk| chunk.take(part));
             }
         }
     }
 
-    /// Gives back a run of the region, which is not empty, and used.
+    /// Gives back a run of the region, which is used.
     pub(crate) fn give(&mut self, run: Range<usize>) {
         for (index, part) in self.parts(run) {
-            let block = if part.len() == CHUNK {
+            if part.len() == CHUNK {
+                let before = self.class(index);
                 self.chunks.set_free(index);
-                true
+                self.note(index, before, CLASSES);
             } else {
-                let chunk = self.chunks.bits(index);
-                chunk.give(part);
-                chunk.has_free_block()
-            };
-            let section = &mut self.sections[index / SECTION];
-            put(&mut section.any, index % SECTION, true);
-            if block {
-                put(&mut section.block, index % SECTION, true);
+                self.change(index, |chunk| chunk.give(part));
             }
-            self.lowest = self.lowest.min(index);
         }
+    }
+
+    /// The lowest free run of 2^`order` frames (1 to 512) at a multiple of 2^`order`.
+    pub(crate) fn find_aligned(&mut self, order: usize) -> Option<usize> {
+        // Each turn finds it, or lowers the class of a chunk.
+        while let Some(index) = self.summary.next(order + 1, self.lowest) {
+            let found = match self.chunks.view(index) {
+                View::Free => Some(0),
+                View::Used => None,
+                View::Bits(_) => self.change(index, |chunk| chunk.find_aligned(order)),
+            };
+            if let Some(frame) = found {
+                return Some(self.first_frame(index) + frame);
+            }
+        }
+        None
+    }
+
+    /// The lowest 2 MiB block at or behind the one with `frame` that may have 2^`order` free frames (1 to 512) at a
+    /// multiple of 2^`order`: its first frame.
+    pub(crate) fn next_block(&self, frame: usize, order: usize) -> Option<usize> {
+        let (from, bit) = self.place(frame);
+        let mut next = self.summary.next(order + 1, from);
+        while let Some(index) = next {
+            let bit = if index == from { bit } else { 0 };
+            let found = match self.chunks.view(index) {
+                View::Free => Some(bit),
+                View::Used => None,
+                View::Bits(chunk) => chunk.next_block(bit, order),
+            };
+            if let Some(bit) = found {
+                return Some(self.first_frame(index) + bit);
+            }
+            next = self.summary.next(order + 1, index + 1);
+        }
+        None
     }
 
     /// The lowest free frame of `run`, which lies in the region.
@@ -200,26 +165,8 @@ impl<'m> Region<'m> {
             };
             match found {
                 Some(bit) => return Some(self.first_frame(index) + bit).filter(|&frame| frame < run.end),
-                None => frame = self.first_frame(self.next_with_free(index + 1)),
+                None => frame = self.first_frame(self.summary.next(1, index + 1)?),
             }
-        }
-        None
-    }
-
-    /// The first frame of the lowest wholly free block at or behind `frame`, which lies in the region.
-    pub(crate) fn next_free_block(&self, frame: usize) -> Option<usize> {
-        let (mut index, mut bit) = self.place(frame);
-        while index < self.chunks.len() {
-            let found = match self.chunks.view(index) {
-                View::Free => Some(bit.next_multiple_of(BLOCK)).filter(|&bit| bit < CHUNK),
-                View::Used => None,
-                View::Bits(chunk) => chunk.next_free_block(bit),
-            };
-            if let Some(bit) = found {
-                return Some(self.first_frame(index) + bit);
-            }
-            index = self.next(index + 1, |section| &section.block);
-            bit = 0;
         }
         None
     }
@@ -242,20 +189,35 @@ impl<'m> Region<'m> {
         })
     }
 
-    /// The first chunk from `index` on that has a free frame, or the number of chunks.
-    fn next_with_free(&self, index: usize) -> usize {
-        self.next(index, |section| &section.any)
+    /// Changes a part of chunk `index`, whose class is noted if it is another afterwards.
+    #[inline]
+    fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Chunk) -> T) -> T {
+        let chunk = self.chunks.bits(index);
+        let before = chunk.class();
+        let result = change(chunk);
+        let after = chunk.class();
+        if before != after {
+            self.note(index, before, after);
+        }
+        result
     }
 
-    fn next(&self, from: usize, summary: impl Fn(&Section) -> &BitAlloc4K) -> usize {
-        let mut key = from % SECTION;
-        for (index, section) in self.sections.iter().enumerate().skip(from / SECTION) {
-            if let Some(bit) = summary(section).next(key) {
-                return index * SECTION + bit;
-            }
-            key = 0;
+    fn note(&mut self, index: usize, before: usize, after: usize) {
+        self.summary.change(index, before, after);
+        if after > 0 {
+            self.lowest = self.lowest.min(index);
+        } else if self.lowest == index {
+            self.lowest = self.summary.next(1, index + 1).unwrap_or(self.chunks.len());
         }
-        self.chunks.len()
+    }
+
+    #[inline]
+    fn class(&self, index: usize) -> usize {
+        match self.chunks.view(index) {
+            View::Free => CLASSES,
+            View::Used => 0,
+            View::Bits(chunk) => chunk.class(),
+        }
     }
 
     /// The chunk of a frame, and its number there.
@@ -271,11 +233,10 @@ impl<'m> Region<'m> {
     }
 
     /// The chunks that `run` reaches into, and its frames there.
-    fn parts(&self, run: Range<usize>) -> impl DoubleEndedIterator<Item = (usize, Range<usize>)> + use<'m> {
+    fn parts(&self, run: Range<usize>) -> impl DoubleEndedIterator<Item = (usize, Range<usize>)> + use<> {
         let first = self.frames.start / CHUNK;
-        (run.start / CHUNK..run.end.div_ceil(CHUNK)).map(move |chunk| {
-            let base = chunk * CHUNK;
-            (chunk - first, run.start.max(base) - base..run.end.min(base + CHUNK) - base)
-        })
+        pieces(&run, CHUNK)
+            .filter(|(_, part)| !part.is_empty())
+            .map(move |(chunk, part)| (chunk - first, part.start - chunk * CHUNK..part.end - chunk * CHUNK))
     }
 }

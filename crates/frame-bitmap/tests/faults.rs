@@ -167,8 +167,8 @@ fn bad_regions_change_nothing() {
     let short = &mut metadata(200, 9000)[1..];
     let too_small = RegionError::MetadataTooSmall { needed, given: needed - 1 };
     assert_eq!(add(200, 9000, short), Err(too_small));
-    let odd = &mut vec![MaybeUninit::new(0_u8); needed + 2].leak()[1..];
-    assert_eq!(add(200, 9000, odd), Err(RegionError::MetadataMisaligned { align: 2 }));
+    let odd = &mut vec![MaybeUninit::new(0_u8); needed + 4].leak()[4..];
+    assert_eq!(add(200, 9000, odd), Err(RegionError::MetadataMisaligned { align: 8 }));
     assert_eq!(bitmap.stats().total_frames, 50);
     add(99, 1, metadata(99, 1)).unwrap();
     let full = RegionError::TooManyRegions { limit: 2 };
@@ -268,7 +268,7 @@ fn start_does_not_grow_with_memory() {
     }
     // SAFETY: every byte was initialised above, and what was written over it since has no padding.
     let written = bytes.iter().filter(|byte| unsafe { byte.assume_init() } != MARK).count();
-    assert!(bytes.len() > 39 << 20 && written < 128 << 10, "{written} of {} bytes written", bytes.len());
+    assert!(bytes.len() > 39 << 20 && written < 160 << 10, "{written} of {} bytes written", bytes.len());
 }
 
 #[test]
@@ -284,6 +284,7 @@ fn metadata_is_counted_exactly() {
         given += <Bitmap>::metadata_layout(range(start, count)).size();
         assert_eq!(bitmap.stats().metadata_bytes, in_place + given);
     }
-    let gib = <Bitmap>::metadata_layout(range(1 << 18, 1 << 18)).size();
-    assert!(gib <= 41 << 10, "{gib} bytes for 1 GiB");
+    // As the documentation says.
+    let gib = <Bitmap>::metadata_layout(range(1 << 18, 1 << 18));
+    assert_eq!((gib.size(), gib.align()), (64 * 637 + 80, 8));
 }

@@ -192,7 +192,8 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
                 };
                 let align = if rng.below(2) == 0 { 1 } else { 1 << rng.below(14) };
                 let layout = FrameLayout::new(count, align * FRAME_SIZE).unwrap();
-                let (got, low, high) = if rng.below(3) == 0 {
+                let windowed = rng.below(3) == 0;
+                let (got, low, high) = if windowed {
                     let low = rng.below(12_000);
                     let high = low + 1 + rng.below(4000);
                     (allocator.alloc_in(layout, range(low, high - low)), low, high)
@@ -204,7 +205,15 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
                     Ok(start) => {
                         let start = start.as_usize() / FRAME_SIZE;
                         assert!(start % align == 0 && low <= start && start + count <= high);
-                        assert_eq!(Some(start), lowest, "{count} at {align}: the lowest run");
+                        // In a window the lowest run. Else the lowest aligned power of two of one region that holds
+                        // the run, if there is one, and then the lowest run.
+                        let block = count.next_power_of_two().max(align);
+                        let whole = (0..13_000).step_by(block).find(|&s| {
+                            model.is_free(s, block)
+                                && REGIONS.iter().any(|&(first, n)| first <= s && s + block <= first + n)
+                        });
+                        let expected = if windowed || block > 512 { lowest } else { whole.or(lowest) };
+                        assert_eq!(Some(start), expected, "{count} at {align}");
                         model.set(start, count, false);
                         owned.push((start, count));
                     }
@@ -245,14 +254,14 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
 
 #[test]
 fn random_work_agrees_with_the_model() {
-    for seed in 1..=10 {
+    for seed in 1..=5 {
         random_work(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed), 1500, 0);
     }
 }
 
 #[test]
 fn random_work_with_regions_that_come_later() {
-    for seed in 1..=8 {
+    for seed in 1..=4 {
         random_work(0xd134_2543_de82_ef95u64.wrapping_mul(seed), 1500, 6);
     }
 }

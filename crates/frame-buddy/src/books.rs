@@ -100,6 +100,17 @@ impl<const REGIONS: usize> Books<REGIONS> {
         Ok(())
     }
 
+    /// Any frame.
+    #[inline]
+    pub(crate) fn alloc_frame(&mut self) -> Result<usize, AllocError> {
+        let frame = self.lists.alloc(1).ok_or(AllocError::NoMemory)?;
+        self.free -= 1;
+        if let Some(region) = self.region_of_mut(frame) {
+            region.put(frame, false);
+        }
+        Ok(frame)
+    }
+
     /// A run of `count` frames that starts at a multiple of `align` frames.
     pub(crate) fn alloc(&mut self, count: usize, align: usize) -> Result<usize, AllocError> {
         if count > self.free {
@@ -172,13 +183,26 @@ impl<const REGIONS: usize> Books<REGIONS> {
         done
     }
 
+    /// Gives one frame back.
+    #[inline]
+    pub(crate) fn dealloc_frame(&mut self, frame: usize) -> Result<(), DeallocError> {
+        let Some(region) = self.region_of_mut(frame) else {
+            return Err(DeallocError::new(address(frame), DeallocErrorKind::NotManaged));
+        };
+        if !region.put(frame, true) {
+            return Err(DeallocError::new(address(frame), DeallocErrorKind::NotAllocated));
+        }
+        self.free += 1;
+        self.lists.dealloc(frame, 1);
+        Ok(())
+    }
+
     /// Gives `run` back.
     pub(crate) fn dealloc(&mut self, run: Range<usize>) -> Result<(), DeallocError> {
         let refuse = |frame, kind| Err(DeallocError::new(address(frame), kind));
-        let Some(at) = self.index_of(run.start) else {
+        let Some(region) = self.region_of_mut(run.start) else {
             return refuse(run.start, DeallocErrorKind::NotManaged);
         };
-        let region = &mut self.regions[at];
         let end = region.frames().end;
         if let Some(free) = region.first_free(run.start..run.end.min(end)) {
             return refuse(free, DeallocErrorKind::NotAllocated);
@@ -236,9 +260,10 @@ impl<const REGIONS: usize> Books<REGIONS> {
 
     fn mark_used(&mut self, run: Range<usize>) {
         // A run that came from the free lists is managed, and lies in one region because adjoining ones are joined.
-        let Some(at) = self.index_of(run.start) else { return };
         self.free -= run.len();
-        self.regions[at].clear(run);
+        if let Some(region) = self.region_of_mut(run.start) {
+            region.clear(run);
+        }
     }
 
     fn is_free(&self, run: Range<usize>) -> bool {
@@ -251,15 +276,17 @@ impl<const REGIONS: usize> Books<REGIONS> {
     }
 
     fn region_of(&self, frame: usize) -> Option<&FreeBits> {
-        self.index_of(frame).map(|at| &self.regions[at])
+        let regions = self.regions();
+        regions
+            .get(regions.partition_point(|r| r.frames().end <= frame))
+            .filter(|r| r.frames().start <= frame)
     }
 
-    /// Where the region with `frame` stands.
     #[inline]
-    fn index_of(&self, frame: usize) -> Option<usize> {
-        let regions = self.regions();
+    fn region_of_mut(&mut self, frame: usize) -> Option<&mut FreeBits> {
+        let regions = &mut self.regions[..self.used_regions];
         let at = regions.partition_point(|r| r.frames().end <= frame);
-        regions.get(at).filter(|r| r.frames().start <= frame).map(|_| at)
+        regions.get_mut(at).filter(|r| r.frames().start <= frame)
     }
 }
 

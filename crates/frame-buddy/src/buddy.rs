@@ -93,11 +93,17 @@ fn freed(start: PhysAddr, layout: FrameLayout) -> Result<Range<usize>, DeallocEr
 // multiple of the alignment. The package keeps its lists on the heap: nothing is written to frames.
 unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for Buddy<R, REGIONS> {
     fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if layout.is_single() {
+            return self.alloc_frame();
+        }
         self.books.lock().alloc(layout.count(), layout.align() / FRAME_SIZE).map(address)
     }
 
     unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
         let run = freed(start, layout)?;
+        if run.len() == 1 {
+            return self.books.lock().dealloc_frame(run.start);
+        }
         self.books.lock().dealloc(run)
     }
 
@@ -109,6 +115,11 @@ unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for 
         self.books.lock().visit_free(visit);
     }
 
+    #[inline]
+    fn alloc_frame(&self) -> Result<PhysAddr, AllocError> {
+        self.books.lock().alloc_frame().map(address)
+    }
+
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
         self.books.lock().alloc_bulk(frames)
     }
@@ -117,7 +128,7 @@ unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for 
         let mut books = self.books.lock();
         let mut result = Ok(());
         for &frame in frames {
-            let freed = freed(frame, FrameLayout::SINGLE).and_then(|run| books.dealloc(run));
+            let freed = freed(frame, FrameLayout::SINGLE).and_then(|run| books.dealloc_frame(run.start));
             result = result.and(freed);
         }
         result

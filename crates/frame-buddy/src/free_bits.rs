@@ -73,6 +73,16 @@ impl FreeBits {
         self.change(run, |word, mask| *word &= !mask);
     }
 
+    /// Marks one frame of the region free or used; `false` and no change when it is that already.
+    #[inline]
+    pub(crate) fn put(&mut self, frame: usize, free: bool) -> bool {
+        let word = &mut self.words[frame / BITS - self.frames.start / BITS];
+        let before = *word;
+        let bit = 1 << (frame % BITS);
+        *word = if free { before | bit } else { before & !bit };
+        *word != before
+    }
+
     /// The lowest free frame of `run`.
     pub(crate) fn first_free(&self, run: Range<usize>) -> Option<usize> {
         self.first(run, Look::Free)
