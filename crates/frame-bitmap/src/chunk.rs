@@ -281,3 +281,77 @@ pub(crate) fn pieces(
     (start / size..end.div_ceil(size))
         .map(move |piece| (piece, start.max(piece * size)..end.min((piece + 1) * size)))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+
+    /// Compares a chunk with a `bool` for each frame: free or not.
+    fn check(chunk: &Chunk, free: &[bool]) {
+        assert!((0..CHUNK).all(|frame| chunk.bits.test(frame) == free[frame]));
+        let count = |frames: &[bool]| frames.iter().filter(|&&free| free).count();
+        assert!(free.chunks(ROW).map(count).eq(chunk.rows.iter().map(|&n| usize::from(n))));
+        assert!(free.chunks(BLOCK).map(count).eq(chunk.blocks.iter().map(|&n| usize::from(n))));
+        for (block, &class) in free.chunks(BLOCK).zip(&chunk.classes) {
+            let largest = (0..CLASSES).rev().find(|&k| block.chunks(1 << k).any(|run| count(run) == 1 << k));
+            let largest = largest.map_or(0, |order| order + 1);
+            assert!(largest <= usize::from(class) && class <= class_of(count(block) as u16));
+        }
+        assert_eq!(Some(&chunk.class), chunk.classes.iter().max());
+    }
+
+    #[test]
+    fn counts_and_classes_hold_after_every_change() {
+        let mut seed = 0x1234_5678_9abc_def1_u64;
+        let mut below = move |limit: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % limit
+        };
+        for (mut chunk, first) in [(Chunk::free(), true), (Chunk::used(), false)] {
+            let mut free = vec![first; CHUNK];
+            for step in 0..4000 {
+                let len = 1 << below(11);
+                let len = if below(2) == 0 { len } else { 1 + below(len) };
+                let start = below(CHUNK - len + 1);
+                let run = start..start + len;
+                let held: Vec<bool> = free[run.clone()].to_vec();
+                match below(6) {
+                    0 => {
+                        let lowest = free.iter().position(|&free| free);
+                        assert_eq!(chunk.take_lowest(), lowest);
+                        lowest.into_iter().for_each(|frame| free[frame] = false);
+                    }
+                    1 => {
+                        assert_eq!(chunk.give_one(start), !free[start]);
+                        free[start] = true;
+                    }
+                    2 => {
+                        let order = below(CLASSES);
+                        let lowest = free.chunks(1 << order).position(|run| run.iter().all(|&free| free));
+                        assert_eq!(chunk.find_aligned(order), lowest.map(|at| at << order));
+                    }
+                    // Half of the time more is taken, half of the time more is given back.
+                    3 if step % 400 < 200 && held.iter().all(|&free| free) => {
+                        chunk.take(run.clone());
+                        free[run].fill(false);
+                    }
+                    _ if held.iter().all(|&free| !free) => {
+                        chunk.give(run.clone());
+                        free[run].fill(true);
+                    }
+                    _ => {
+                        let at = |found: Option<usize>| found.map(|at| start + at);
+                        assert_eq!(chunk.first_used(run.clone()), at(held.iter().position(|&free| !free)));
+                        assert_eq!(chunk.last_used(run), at(held.iter().rposition(|&free| !free)));
+                        let next = free[start..].iter().position(|&free| free);
+                        assert_eq!(chunk.next_free(start), at(next));
+                    }
+                }
+                check(&chunk, &free);
+            }
+        }
+    }
+}

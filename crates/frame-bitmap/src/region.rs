@@ -240,3 +240,64 @@ impl<'m> Region<'m> {
             .map(move |(chunk, part)| (chunk - first, part.start - chunk * CHUNK..part.end - chunk * CHUNK))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec;
+
+    use super::*;
+
+    /// Compares the summary and `lowest` with the chunks.
+    fn check(region: &Region<'_>) {
+        let count = region.chunks.len();
+        for class in 1..=CLASSES {
+            for chunk in 0..=count {
+                let expected = (chunk..count).find(|&index| region.class(index) >= class);
+                assert_eq!(region.summary.next(class, chunk), expected);
+            }
+        }
+        assert_eq!(region.lowest, region.summary.next(1, 0).unwrap_or(count));
+    }
+
+    #[test]
+    fn the_summary_follows_every_change() {
+        // 70 chunks: more than a word of the summary; both ends are ragged.
+        let frames = 4000..4000 + 69 * CHUNK;
+        let mut metadata = vec![MaybeUninit::new(0xee); metadata::size(chunk_count(&frames))];
+        let mut region = Region::new(frames.clone(), &mut metadata).unwrap();
+        check(&region);
+        let mut seed = 7_u64;
+        let mut below = move |limit: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % limit
+        };
+        let mut taken = vec![];
+        for step in 0..1500 {
+            if step % 300 < 200 {
+                let start = frames.start + below(frames.len() - 1);
+                let len = [1, 5, 512, 4096, 5000, 100_000][below(6)].min(frames.end - start);
+                let run = match below(3) {
+                    0 => region.find_aligned(below(CLASSES)).map_or(start..start + 1, |at| at..at + 1),
+                    1 => start / CHUNK * CHUNK + CHUNK..start / CHUNK * CHUNK + 2 * CHUNK,
+                    _ => start..start + len,
+                };
+                if run.end <= frames.end && region.last_used(run.clone()).is_none() {
+                    assert_eq!(region.first_used(run.clone()), None);
+                    region.take(run.clone());
+                    assert_eq!(region.first_free(run.clone()), None);
+                    taken.push(run);
+                }
+            } else if !taken.is_empty() {
+                let run = taken.swap_remove(below(taken.len()));
+                region.give(run.clone());
+                assert_eq!(region.first_free(run.clone()), Some(run.start));
+                assert!(run.len() > 1 || !region.give_one(run.start), "a double free");
+            }
+            check(&region);
+        }
+        taken.into_iter().for_each(|run| region.give(run));
+        assert_eq!(region.first_used(frames), None);
+        check(&region);
+    }
+}
