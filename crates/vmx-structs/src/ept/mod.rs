@@ -43,7 +43,7 @@ mod walk;
 
 use core::fmt;
 
-use frame_core::{FrameHal, FrameTable, TableRef};
+use frame_core::{FrameHal, FrameStack, FrameTable, TableRef};
 
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
 pub use config::{EptConfig, EptConfigError};
@@ -137,6 +137,11 @@ impl<H: FrameHal> Ept<H> {
             }
             level -= 1;
         }
+    }
+
+    /// The invalidation after a change of something that belongs to these tables.
+    pub(crate) fn owed(&self, needed: bool, retired: FrameStack<H>) -> Invalidation<H> {
+        Invalidation::new(self.pointer, &self.config, needed, retired)
     }
 
     fn levels(&self) -> u32 {
