@@ -1,11 +1,11 @@
-; The boot loader for Bochs: an option ROM that the BIOS calls during its start. There is no disk: Bochs itself put
-; the kernel's flat image at 1 MiB. This asks the BIOS for the memory map, lays out a Multiboot 1 information block and
-; enters the kernel as a Multiboot loader does.
+; The boot loader for Bochs: an option ROM that the BIOS calls during its start. It asks the BIOS for the memory map,
+; lays out a Multiboot 1 information block, reads the kernel's flat image from the first disk, sector by sector, and
+; enters it as a Multiboot loader does. (Bochs can put an image into RAM by itself, but of 128 KiB at most.)
 ;
-; nasm -f bin -D COMMAND_LINE="'cpus=4'" optrom.asm -o optrom.bin
+; nasm -f bin -D COMMAND_LINE="'cpus=4'" -D SECTORS=3000 optrom.asm -o optrom.bin
 
 %define ROM_AT      0xd0000     ; where bochsrc puts this
-%define KERNEL_AT   0x100000    ; and the image, whose first bytes are its Multiboot header
+%define KERNEL_AT   0x100000    ; the image's place; its first bytes are its Multiboot header
 %define INFO_AT     0x9000      ; the information block ...
 %define MAP_AT      0x9080      ; ... and the memory map, 24 bytes for each entry
 %define MAP_END     0x9800
@@ -77,6 +77,36 @@ protected:
     mov ss, ax
     mov fs, ax
     mov gs, ax
+    mov esp, INFO_AT
+
+    ; The image: ATA commands "read sector" (0x20), one sector each, by 28-bit number.
+    mov edi, KERNEL_AT
+    xor ebx, ebx                        ; the sector's number
+.sector:
+    call wait_for_disk
+    mov edx, 0x1f2
+    mov al, 1                           ; how many
+    out dx, al
+    mov eax, ebx
+    mov ecx, 3
+.number:
+    inc edx
+    out dx, al                          ; 0x1f3, 0x1f4, 0x1f5: bits 0-23 of the number
+    shr eax, 8
+    loop .number
+    inc edx
+    or al, 0xe0                         ; 0x1f6: bits 24-27; the first disk, numbered sectors
+    out dx, al
+    inc edx
+    mov al, 0x20
+    out dx, al
+    call wait_for_disk
+    mov edx, 0x1f0
+    mov ecx, 256
+    rep insw
+    inc ebx
+    cmp ebx, SECTORS
+    jb .sector
 
     ; Clear .bss, as the header in front of the image says: load_end at 20, bss_end at 24, entry at 28.
     mov edi, [KERNEL_AT + 20]
@@ -89,6 +119,14 @@ protected:
     mov eax, 0x2badb002
     mov ebx, INFO_AT
     jmp [KERNEL_AT + 28]
+
+wait_for_disk:                          ; until it is not busy
+    mov edx, 0x1f7
+.busy:
+    in al, dx
+    test al, 0x80
+    jnz .busy
+    ret
 
 align 8
 gdt:

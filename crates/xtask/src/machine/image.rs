@@ -1,0 +1,25 @@
+//! Building the freestanding examples.
+
+use std::path::PathBuf;
+
+use crate::command::{Failure, cargo, root, run};
+
+/// Builds the example of that name and returns its ELF file.
+pub(super) fn build(example: &str, binary: &str) -> Result<PathBuf, Failure> {
+    let target = root().join("target/bare-metal");
+    let manifest = root().join("examples").join(example).join("Cargo.toml");
+    let mut command = cargo(&["build", "--quiet", "--release"]);
+    command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target);
+    run(&mut command)?;
+    Ok(target.join("release").join(binary))
+}
+
+/// A fresh directory for the files of one run.
+pub(super) fn scratch() -> Result<PathBuf, Failure> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+    let path = root().join("target/machine").join(name);
+    std::fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path)
+}

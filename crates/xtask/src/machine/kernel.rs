@@ -1,0 +1,212 @@
+//! `cargo xtask kernel`: boots `examples/kernel` and demands exactly the checks that it must make.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use super::{Outcome, bochs::Bochs, firmware, image, packages, qemu::Qemu, run::Ended};
+use crate::command::Failure;
+
+/// Boots the example kernel.
+#[derive(clap::Args, Debug)]
+pub(crate) struct KernelArgs {
+    /// CPUs, 1 to 16
+    #[arg(long, default_value_t = 4)]
+    cpus: usize,
+    /// The allocator under test: percpu-tree, percpu-tree-checked, tree, bitmap, percpu-bitmap, buddy, percpu-buddy
+    #[arg(long, default_value = "percpu-tree")]
+    backend: String,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: usize,
+    /// Look like the machine with this firmware map (a text file; `fragmented` is built in)
+    #[arg(long)]
+    map: Option<PathBuf>,
+    /// Boot in Bochs instead of QEMU
+    #[arg(long)]
+    bochs: bool,
+    /// Every backend, every number of CPUs, every kind of memory
+    #[arg(long, conflicts_with_all = ["cpus", "backend", "memory", "map", "bochs"])]
+    all: bool,
+}
+
+/// Allocators that the kernel can be booted with.
+const BACKENDS: [&str; 7] =
+    ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
+
+/// Cases in the conformance suite of `frame-testkit`, as the kernel can run it (without threads).
+const SUITE_CASES: usize = 29;
+
+/// Much longer than any run takes: a machine that needs it hangs.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// One machine.
+struct Machine {
+    backend: String,
+    cpus: usize,
+    memory_mib: usize,
+    /// Another machine's firmware map: its name and its text.
+    map: Option<(String, String)>,
+    bochs: bool,
+}
+
+pub(crate) fn kernel(args: &KernelArgs) -> Result<Outcome, Failure> {
+    let machines = if args.all { all() } else { vec![one(args)?] };
+    if machines.iter().any(|machine| !machine.bochs) {
+        if let Err(why) = packages::require(&[packages::QEMU]) {
+            return Ok(Outcome::Skipped(why));
+        }
+    }
+    if machines.iter().any(|machine| machine.bochs) {
+        if let Err(why) = packages::require(&packages::BOCHS) {
+            return Ok(Outcome::Skipped(why));
+        }
+    }
+    let image = image::build("kernel", "kernel")?;
+    let (mut checks, mut failures) = (0, Vec::new());
+    for machine in &machines {
+        let ended = machine.run(&image)?;
+        let verdict = machine.verdict(&ended);
+        if !args.all || verdict.is_err() {
+            print!("{}", ended.serial);
+        }
+        let seconds = ended.took.as_secs_f64();
+        match verdict {
+            Ok(passed) => {
+                println!("{machine}: {passed} checks passed in {seconds:.1} s");
+                checks += passed;
+            }
+            Err(why) => {
+                println!("{machine}: FAILED after {seconds:.1} s: {why}");
+                failures.push(format!("{machine}: {why}"));
+            }
+        }
+    }
+    if failures.is_empty() {
+        Ok(Outcome::Passed { runs: machines.len(), checks })
+    } else {
+        Err(failures.join("\n"))
+    }
+}
+
+fn one(args: &KernelArgs) -> Result<Machine, Failure> {
+    let map = match &args.map {
+        None => None,
+        Some(path) if path.as_os_str() == "fragmented" => Some(("fragmented".into(), firmware::fragmented())),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Some((path.display().to_string(), text))
+        }
+    };
+    if args.bochs && map.is_some() {
+        return Err("the boot loader for Bochs has no modules: --map needs QEMU".into());
+    }
+    if !BACKENDS.contains(&args.backend.as_str()) {
+        return Err(format!("no backend is called {}: take one of {}", args.backend, BACKENDS.join(", ")));
+    }
+    Ok(Machine {
+        backend: args.backend.clone(),
+        cpus: args.cpus,
+        memory_mib: args.memory,
+        map,
+        bochs: args.bochs,
+    })
+}
+
+/// Every backend on 1, 2, 4 and 8 CPUs; on much memory; on a map full of holes; and the kernel's own in Bochs.
+fn all() -> Vec<Machine> {
+    let machine = |backend: &str, cpus, memory_mib| Machine {
+        backend: backend.into(),
+        cpus,
+        memory_mib,
+        map: None,
+        bochs: false,
+    };
+    let mut machines = Vec::new();
+    for backend in BACKENDS {
+        machines.extend([1, 2, 4, 8].map(|cpus| machine(backend, cpus, 1024)));
+        machines.push(machine(backend, 2, 8192));
+        let map = Some(("fragmented".into(), firmware::fragmented()));
+        machines.push(Machine { map, ..machine(backend, 2, 1024) });
+    }
+    machines.extend([1, 4].map(|cpus| Machine { bochs: true, ..machine("percpu-tree", cpus, 128) }));
+    machines
+}
+
+impl Machine {
+    fn run(&self, image: &std::path::Path) -> Result<Ended, Failure> {
+        let Self { backend, cpus, memory_mib, .. } = self;
+        // Bochs is some fifty times slower than QEMU.
+        let operations = if self.bochs { " ops=1000" } else { "" };
+        let command_line = format!("cpus={cpus} backend={backend}{operations}");
+        let (cpus, memory_mib, command_line) = (*cpus, *memory_mib, command_line.as_str());
+        if self.bochs {
+            return Bochs { model: "corei7_haswell_4770", cpus, memory_mib, command_line }.run(image, LIMIT);
+        }
+        let module = self.map.as_ref().map(|(_, text)| text.as_str());
+        Qemu { cpus, memory_mib, command_line, module }.run(image, LIMIT)
+    }
+
+    /// How many checks passed, if all did that must have.
+    fn verdict(&self, ended: &Ended) -> Result<usize, String> {
+        let mut lines = ended.serial.lines();
+        let frames = firmware::frames(&ended.serial, self.map.as_ref().map(|(_, text)| text.as_str()))?;
+        let memory = format!("memory: {frames} frames in ");
+        if !lines.clone().any(|line| line.starts_with(&memory)) {
+            return Err(format!("the kernel's map is wrong: there are {frames} free frames"));
+        }
+        let cases = cases(&self.backend, self.cpus);
+        for (name, checks) in &cases {
+            let line = format!("case {name}: {checks} passed, 0 failed");
+            if !lines.by_ref().any(|found| found == line) {
+                return Err(format!("the line {line:?} is missing, or out of order"));
+            }
+        }
+        let checks = cases.iter().map(|(_, checks)| checks).sum();
+        let last = format!("kernel: {checks} checks passed, 0 failed");
+        if ended.serial.lines().last() != Some(&last) {
+            return Err(format!("the last line is not {last:?}"));
+        }
+        if !ended.succeeded {
+            return Err(format!("the emulator ended with {}", ended.how));
+        }
+        Ok(checks)
+    }
+}
+
+/// The kernel's cases in order, and the checks that each makes: its own, and three behind each case.
+fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
+    let mut cases = vec![
+        ("map", 10),
+        ("refusals", 15),
+        ("layouts", 69),
+        ("places", 11),
+        ("bulk", 18),
+        ("raii", 15),
+        ("heap", 10),
+        ("exhaustion", 12),
+        ("stress", 4),
+        ("cross-CPU frees", 4),
+        ("exhaustion by all CPUs", 7),
+        ("interrupts", 3 + 2 * cpus),
+    ];
+    if backend.starts_with("percpu-") {
+        cases.push(("frames in idle CPUs' caches", 6 + cpus));
+    }
+    if backend.contains("tree") {
+        cases.push(("offlining", 11));
+    }
+    cases.push(("a region added in use", 7));
+    cases.push(("conformance suite", 3 + SUITE_CASES));
+    cases
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { backend, cpus, memory_mib, .. } = self;
+        let emulator = if self.bochs { "Bochs" } else { "QEMU" };
+        write!(f, "{emulator}, {backend}, {cpus} CPUs, {memory_mib} MiB")?;
+        match &self.map {
+            Some((name, _)) => write!(f, ", map {name}"),
+            None => Ok(()),
+        }
+    }
+}

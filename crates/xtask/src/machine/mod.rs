@@ -1,0 +1,39 @@
+//! The machines that boot the project's kernels: QEMU for many CPUs and much memory, Bochs for an x86 with VMX.
+//!
+//! A run is passed when three things hold together: the emulator ended with the status of success, the serial line
+//! holds the kernel's last line, and the number of checks in it is exactly the number that must have been made. A kernel
+//! that hangs, or ends early, or skips a check, fails. A machine on which no emulator can be had is *skipped*, with the
+//! reason, and never counts as passed.
+
+mod bochs;
+mod firmware;
+mod image;
+mod kernel;
+mod packages;
+mod qemu;
+mod run;
+
+pub(crate) use kernel::{KernelArgs, kernel};
+
+/// What came of a command that boots machines, when nothing failed.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// All runs ended as they must.
+    Passed {
+        /// Machines booted.
+        runs: usize,
+        /// Checks that the kernels made.
+        checks: usize,
+    },
+    /// It cannot be done here, and why.
+    Skipped(String),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Passed { runs, checks } => write!(f, "{runs} machines booted, {checks} checks passed"),
+            Self::Skipped(why) => write!(f, "SKIPPED, not passed: {why}"),
+        }
+    }
+}

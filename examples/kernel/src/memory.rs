@@ -1,0 +1,187 @@
+//! The kernel's memory: from the firmware's map to an allocator in a `static`. Everything that an embedder writes is
+//! in this file.
+
+use core::{alloc::Layout, mem::MaybeUninit, ops::Range, ptr, slice};
+
+use frame_allocator::{
+    EarlyAllocator, FrameRange, GlobalFrames, MemoryMap, PerCpu, PhysAddr, Tree, VirtAddr,
+    percpu::{CpuIndex, CpuSlot, PinCpu},
+};
+use machine::{MAPPED_BYTES, apic, cpu, interrupts, multiboot::BootInfo, smp};
+
+use crate::backends::Backend;
+
+/// Room for a firmware map with 256 holes.
+pub type Map = MemoryMap<256>;
+
+/// The kernel's frames: a cache for each CPU in front of the lock-free tree.
+pub static FRAMES: CachedTree = PerCpu::new(Tree::new(), Cpus);
+
+/// With room for more regions than the default, for firmware maps full of holes.
+pub type LargeTree = Tree<'static, 255>;
+/// What [`FRAMES`] is.
+pub type CachedTree = PerCpu<'static, LargeTree, Cpus>;
+
+/// The HAL: `PhysFrame<Kernel>` is a frame of [`FRAMES`].
+pub struct Kernel;
+
+// SAFETY: `FRAMES` was given RAM that nothing else uses (`give_all`), and all of it is mapped at its own address.
+unsafe impl GlobalFrames for Kernel {
+    type Allocator = CachedTree;
+
+    fn allocator() -> &'static CachedTree {
+        &FRAMES
+    }
+
+    fn phys_to_virt(paddr: PhysAddr) -> VirtAddr {
+        linear(paddr)
+    }
+}
+
+/// The linear map of the boot page tables.
+pub fn linear(paddr: PhysAddr) -> VirtAddr {
+    VirtAddr::from(paddr.as_usize())
+}
+
+/// Which CPU is this? Nothing here moves work from one CPU to another, so there is nothing to pin.
+pub struct Cpus;
+
+/// The vector that asks a CPU to hand its cached frames back.
+const DRAIN: u8 = 0x42;
+
+// SAFETY: code stays on its CPU for as long as it runs; only interrupts come in between, and they end before it goes
+// on. CPU numbers are distinct.
+unsafe impl PinCpu for Cpus {
+    type Guard = ();
+
+    #[inline]
+    fn pin(&self) -> (CpuIndex, ()) {
+        (CpuIndex(cpu::index()), ())
+    }
+
+    fn kick(&self, cpu: CpuIndex) {
+        apic::send(smp::apic_id(cpu.0), DRAIN);
+    }
+}
+
+/// Calls `drain` on a CPU that was [kicked](PinCpu::kick).
+pub fn drain_when_kicked(drain: fn()) {
+    interrupts::on(DRAIN, drain);
+}
+
+/// What the firmware left, less what is [in use](in_use) and memory that the page tables do not reach.
+pub fn map(boot: &BootInfo) -> Result<Map, frame_allocator::MapError> {
+    let mut map = Map::new();
+    for entry in boot.memory_map() {
+        match entry.is_usable() {
+            true => map.add_usable(entry.base, entry.len)?,
+            false => map.add_reserved(entry.base, entry.len)?,
+        }
+    }
+    for in_use in in_use(boot) {
+        map.add_reserved(in_use.start as u64, in_use.len() as u64)?;
+    }
+    map.add_reserved(MAPPED_BYTES as u64, u64::MAX - MAPPED_BYTES as u64)?;
+    Ok(map)
+}
+
+/// Memory that the firmware calls usable and that is not: the kernel itself, what the boot loader laid out, and the page
+/// where other CPUs start.
+pub fn in_use(boot: &BootInfo) -> impl Iterator<Item = Range<usize>> {
+    let start_page = smp::START_PAGE..smp::START_PAGE + 1;
+    boot.in_use().filter(|range| !range.is_empty()).chain([machine::image(), start_page])
+}
+
+/// Takes frames out of the map, for ever.
+///
+/// # Panics
+/// There is not that much memory: a kernel cannot go on without its metadata.
+pub fn early_frames(map: &mut Map, layout: Layout) -> FrameRange {
+    EarlyAllocator::new(map)
+        .alloc(layout, PhysAddr::from(MAPPED_BYTES))
+        .unwrap_or_else(|error| panic!("memory for the kernel itself: {error}"))
+}
+
+/// Takes memory out of the map, for ever.
+///
+/// # Panics
+/// As [`early_frames`].
+pub fn early(map: &mut Map, layout: Layout) -> &'static mut [MaybeUninit<u8>] {
+    let taken = early_frames(map, layout);
+    // SAFETY: the run is RAM (it came from the map), is mapped (the limit), and is reserved from now on, so that nobody
+    // else gets it.
+    unsafe { slice::from_raw_parts_mut(linear(taken.start()).as_mut_ptr().cast(), layout.size()) }
+}
+
+/// Gives all that is in the map, less the metadata for it, to an allocator. Returns the map of what it got.
+///
+/// # Panics
+/// A region is refused.
+pub fn give_all<A: Backend>(mut map: Map, allocator: &A) -> Map {
+    // One piece for all regions, each part of it aligned. Taking it only shortens regions: from the top of one.
+    let size = map.frames().map(A::metadata_layout).map(|layout| layout.size() + layout.align()).sum();
+    let mut metadata =
+        early(&mut map, Layout::from_size_align(size, 1).expect("metadata is a part of memory"));
+    for region in map.frames() {
+        let part = take(&mut metadata, A::metadata_layout(region));
+        // SAFETY: the map yields RAM that nothing else uses, and all of it goes here.
+        unsafe { allocator.add_region(region, part) }.unwrap_or_else(|error| panic!("{error}"));
+    }
+    map
+}
+
+/// Cuts an aligned part from the front.
+fn take(from: &mut &'static mut [MaybeUninit<u8>], layout: Layout) -> &'static mut [MaybeUninit<u8>] {
+    let all = core::mem::take(from);
+    let skip = all.as_ptr().addr().next_multiple_of(layout.align()) - all.as_ptr().addr();
+    let (part, rest) = all[skip..].split_at_mut(layout.size());
+    *from = rest;
+    part
+}
+
+/// A slot of the cache for each CPU.
+pub fn slots(map: &mut Map, cpus: usize) -> &'static mut [CpuSlot] {
+    let layout = Layout::array::<CpuSlot>(cpus).expect("a few CPUs");
+    CpuSlot::slice_in(early(map, layout))
+}
+
+/// Reserves what is not usable in another machine's firmware map: this machine then looks like that one, as far as its
+/// RAM goes. `text` has a line for each range, `first-last usable` (or any other word), in hexadecimal, as Linux logs it.
+pub fn look_like(map: &mut Map, text: &str) -> Result<(), frame_allocator::MapError> {
+    let mut other = Map::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((range, kind)) = line.trim().split_once(' ') else { continue };
+        let Some((first, last)) = range.split_once('-') else { continue };
+        let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
+        let (Ok(first), Ok(last)) = (number(first), number(last)) else { continue };
+        match kind.trim() {
+            "usable" => other.add_usable(first, last - first + 1)?,
+            _ => other.add_reserved(first, last - first + 1)?,
+        }
+    }
+    let mut end = 0;
+    for range in other.frames() {
+        let start = range.start().as_usize() as u64;
+        map.add_reserved(end, start - end)?;
+        end = range.end().as_usize() as u64;
+    }
+    map.add_reserved(end, u64::MAX - end)
+}
+
+/// Writes a word to the start of a frame.
+///
+/// # Safety
+/// The caller owns the frame.
+pub unsafe fn write_word(frame: PhysAddr, word: u64) {
+    // SAFETY: every frame is mapped RAM, aligned, and the caller's.
+    unsafe { ptr::with_exposed_provenance_mut::<u64>(linear(frame).as_usize()).write_volatile(word) }
+}
+
+/// Reads the word at the start of a frame.
+///
+/// # Safety
+/// The caller owns the frame.
+pub unsafe fn read_word(frame: PhysAddr) -> u64 {
+    // SAFETY: as in `write_word`.
+    unsafe { ptr::with_exposed_provenance::<u64>(linear(frame).as_usize()).read_volatile() }
+}
