@@ -9,9 +9,13 @@
 
 use std::{cell::Cell, fmt, mem::MaybeUninit};
 
+use frame_bitmap::Bitmap;
 use frame_buddy::Buddy;
-use frame_core::{FrameAllocator, FrameRange, RegionError};
+use frame_core::{FRAME_SIZE, FrameAllocator, FrameRange, RegionError};
 use frame_percpu::{CpuIndex, CpuSlot, PerCpu, PinCpu};
+use frame_tree::Tree;
+
+use crate::memory::{human_bytes, human_count};
 
 /// An allocator that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +29,27 @@ pub(crate) struct Backend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Store {
     Buddy,
+    Bitmap,
+    Tree,
 }
 
 /// Every backend, in the order of the table.
 pub(crate) const ALL: &[Backend] = &[
-    Backend { name: "buddy", about: "a buddy system behind a lock", store: Store::Buddy, cached: false },
-    Backend {
-        name: "percpu-buddy",
-        about: "the buddy system with a cache for each CPU in front",
-        store: Store::Buddy,
-        cached: true,
-    },
+    plain("buddy", "a buddy system behind a lock (buddy_system_allocator)", Store::Buddy),
+    plain("bitmap", "a hierarchical bitmap behind a lock (bitmap-allocator)", Store::Bitmap),
+    plain("tree", "the lock-free tree", Store::Tree),
+    cached("percpu-buddy", "the buddy system with a cache for each CPU in front", Store::Buddy),
+    cached("percpu-bitmap", "the bitmap with a cache for each CPU in front", Store::Bitmap),
+    cached("percpu-tree", "the tree with a cache for each CPU in front", Store::Tree),
 ];
+
+const fn plain(name: &'static str, about: &'static str, store: Store) -> Backend {
+    Backend { name, about, store, cached: false }
+}
+
+const fn cached(name: &'static str, about: &'static str, store: Store) -> Backend {
+    Backend { name, about, store, cached: true }
+}
 
 /// The memory and the machine that an allocator is built for.
 #[derive(Clone, Debug)]
@@ -84,12 +97,30 @@ impl Backend {
 
     /// Builds the allocator and runs `job` on it.
     pub(crate) fn run<J: Job>(self, setting: &Setting, job: J) -> Result<J::Out, BuildError> {
-        let failed = |error| BuildError { backend: self.name, error };
+        if setting.frames() > MOST_FRAMES {
+            return Err(BuildError::TooMuch { frames: setting.frames() });
+        }
+        let failed = |error| BuildError::Refused { backend: self.name, error };
+        // A macro, not a function: the stores have these methods in common, but no trait.
+        macro_rules! build_with_metadata {
+            ($store:ty) => {{
+                let layout = |&region: &FrameRange| Metadata::new(<$store>::metadata_layout(region));
+                let mut metadata: Vec<_> = setting.regions.iter().map(layout).collect();
+                let store = <$store>::new();
+                for (&region, metadata) in setting.regions.iter().zip(&mut metadata) {
+                    // SAFETY: the frames are numbers only: nobody reads or writes at these addresses.
+                    unsafe { store.add_region(region, metadata.slice()) }.map_err(failed)?;
+                }
+                Ok(self.run_on(&store, setting, job))
+            }};
+        }
         match self.store {
+            Store::Bitmap => build_with_metadata!(Bitmap<'_, spin::Mutex<()>, REGIONS>),
+            Store::Tree => build_with_metadata!(Tree<'_, REGIONS>),
             Store::Buddy => {
                 let buddy = Buddy::<spin::Mutex<()>, REGIONS>::new();
                 for &region in &setting.regions {
-                    // SAFETY: the frames are numbers only: nobody reads or writes at these addresses.
+                    // SAFETY: as above.
                     unsafe { buddy.add_region(region) }.map_err(failed)?;
                 }
                 Ok(self.run_on(&buddy, setting, job))
@@ -117,6 +148,9 @@ impl Backend {
 
 /// Regions that a backend must be able to hold: as many as a firmware map has spans.
 const REGIONS: usize = frame_testkit::firmware::SPANS;
+
+/// Most frames that allocators, and the ledger beside them, are built over: 1 TiB.
+const MOST_FRAMES: usize = 1 << 28;
 
 /// Bytes for a backend's books, aligned. They are written to before use, so that what is timed later is the allocator and
 /// not the host handing out pages; with a pattern, because a backend must not rely on zeroes.
@@ -152,14 +186,18 @@ pub(crate) fn on_cpu(index: usize) {
 #[derive(Clone, Copy, Debug)]
 struct ReplayCpus;
 
-// SAFETY: a replay either runs on one thread, where operations follow each other, or gives each of its threads
-// an index of its own for its whole life and joins them before another thread takes an index over.
+// SAFETY: a replay runs on one thread, so operations follow each other, whatever CPUs they stand for. For the same
+// reason no other CPU is in the middle of one while this thread is: each can be claimed.
 unsafe impl PinCpu for ReplayCpus {
     type Guard = ();
 
     #[inline]
     fn pin(&self) -> (CpuIndex, ()) {
         (CpuIndex(CPU.get()), ())
+    }
+
+    fn claim(&self, cpu: CpuIndex) -> bool {
+        cpu.0 != CPU.get()
     }
 }
 
@@ -178,16 +216,28 @@ impl fmt::Display for UnknownBackend {
 
 impl std::error::Error for UnknownBackend {}
 
-/// A backend does not take the memory.
+/// An allocator cannot be built over the memory.
 #[derive(Debug)]
-pub(crate) struct BuildError {
-    backend: &'static str,
-    error: RegionError,
+pub(crate) enum BuildError {
+    /// The backend refuses a region.
+    Refused { backend: &'static str, error: RegionError },
+    /// The replay itself would need too much.
+    TooMuch { frames: usize },
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; try another map, or leave it out with --backends", self.backend, self.error)
+        match self {
+            Self::Refused { backend, error } => {
+                write!(f, "{backend}: {error}; cut the memory with --memory, or leave it out with --backends")
+            }
+            Self::TooMuch { frames } => write!(
+                f,
+                "the map has {} frames; allocators are built over at most {} here: cut it with --memory",
+                human_count(*frames as u64),
+                human_bytes((MOST_FRAMES * FRAME_SIZE) as u64),
+            ),
+        }
     }
 }
 

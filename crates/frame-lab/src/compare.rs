@@ -11,6 +11,7 @@ use crate::{
     Outcome,
     backends::{ALL, Backend, Setting},
     cli::CompareArgs,
+    ledger::whole_blocks,
     machine::Machine,
     measure::{Measured, measure},
     memory::Memory,
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &CompareArgs) -> Outcome {
         map: memory.name.clone(),
         regions: setting.regions.len(),
         frames: setting.frames(),
-        frames_2m: crate::ledger::Ledger::new(&setting.regions).whole_free(),
+        frames_2m: whole_blocks(&setting.regions),
         cut: setting.frames() < memory.map().frame_count(),
     };
 

@@ -66,10 +66,10 @@ impl Ledger {
                 managed: 0,
                 used: 0,
             }));
+            let (start, end) = (range.start().as_usize() / FRAME_SIZE, range.end().as_usize() / FRAME_SIZE);
             for block in &mut blocks[first_block..] {
-                let start = PhysAddr::from(block.number * BLOCK_FRAMES * FRAME_SIZE);
-                let whole = FrameRange::new(start, BLOCK_FRAMES).expect("a block of a range is an address");
-                block.managed += whole.intersection(range).map_or(0, |part| part.count() as u16);
+                let first = block.number * BLOCK_FRAMES;
+                block.managed += (end.min(first + BLOCK_FRAMES) - start.max(first)) as u16;
             }
             regions.push(Region { range, bits: vec![0; range.count().div_ceil(64)], first_block });
         }
@@ -80,7 +80,7 @@ impl Ledger {
 
     /// Enters what an allocator gave. Frames that it must not have given are counted, not entered.
     pub(crate) fn give(&mut self, start: PhysAddr, layout: FrameLayout) {
-        if start.as_usize() % layout.align() != 0 {
+        if !start.as_usize().is_multiple_of(layout.align()) {
             self.doubled += layout.count() as u64;
         }
         for i in 0..layout.count() {
@@ -175,6 +175,14 @@ impl Region {
     }
 }
 
+/// Whole, aligned 2 MiB frames in these ranges, which are disjoint and do not adjoin.
+pub(crate) fn whole_blocks(ranges: &[FrameRange]) -> usize {
+    const SIZE: usize = BLOCK_FRAMES * FRAME_SIZE;
+    let whole =
+        |r: &FrameRange| (r.end().as_usize() / SIZE).saturating_sub(r.start().as_usize().div_ceil(SIZE));
+    ranges.iter().map(whole).sum()
+}
+
 fn block_of(addr: PhysAddr) -> usize {
     addr.as_usize() / (BLOCK_FRAMES * FRAME_SIZE)
 }
@@ -198,6 +206,14 @@ mod tests {
         let blocks: Vec<_> = ledger.blocks().iter().map(|b| (b.number, b.managed)).collect();
         assert_eq!(blocks, [(0, 511), (1, 88 + 324), (2, 512)]);
         assert_eq!((ledger.whole_free(), ledger.free()), (1, 599 + 836));
+        assert_eq!(whole_blocks(&[range(1, 600), range(700, 1536)]), 1);
+    }
+
+    #[test]
+    fn the_last_block_of_the_address_space() {
+        let last = usize::MAX / FRAME_SIZE;
+        let ledger = Ledger::new(&[range(last - 255, last)]);
+        assert_eq!(ledger.blocks(), [Block { number: last / 512, managed: 255, used: 0 }]);
     }
 
     #[test]

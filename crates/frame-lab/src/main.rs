@@ -11,6 +11,7 @@
 
 mod backends;
 mod cli;
+mod clock;
 mod compare;
 mod ledger;
 mod machine;

@@ -67,6 +67,7 @@ pub(crate) struct Measured {
     pub(crate) harness_ns_per_op: f64,
     /// Every backend ended with the same number of free frames.
     pub(crate) free_frames_agree: bool,
+    #[serde(rename = "backends")]
     pub(crate) rows: Vec<Row>,
 }
 
@@ -110,7 +111,7 @@ pub(crate) fn measure(
         harness.push(time_of_harness(program));
         for (backend, times) in backends.iter().zip(&mut times) {
             progress.doing(backend.name, "timed");
-            times.push(backend.run(setting, Timed { program })?.time);
+            times.push(backend.run(setting, Timed { program })?);
             progress.done(operations as u64);
         }
     }

@@ -13,16 +13,14 @@ const COLUMNS: usize = 160;
 /// Memory at one moment.
 #[derive(Debug)]
 pub(crate) struct Column {
-    /// Nanoseconds since the first event.
-    pub(crate) time: u64,
     /// Of each block in use, in the order of their addresses: its index in the ledger, and the frames in use.
     used: Vec<(u32, u16)>,
 }
 
 impl Column {
-    pub(crate) fn of(time: u64, ledger: &Ledger) -> Self {
+    pub(crate) fn of(ledger: &Ledger) -> Self {
         let blocks = ledger.blocks().iter().enumerate().filter(|(_, block)| block.used > 0);
-        Self { time, used: blocks.map(|(i, block)| (i as u32, block.used)).collect() }
+        Self { used: blocks.map(|(i, block)| (i as u32, block.used)).collect() }
     }
 }
 
@@ -112,13 +110,13 @@ mod tests {
     fn rows_join_what_stays_the_same() {
         let mut ledger = Ledger::new(&[FrameRange::new(PhysAddr::from(2 << 20), 2048).unwrap()]);
         let frame = |i: usize| PhysAddr::from((512 + i) * FRAME_SIZE);
-        let mut columns = vec![Column::of(0, &ledger)];
+        let mut columns = vec![Column::of(&ledger)];
         ledger.give(frame(512), FrameLayout::HUGE_2M);
-        columns.push(Column::of(1, &ledger));
+        columns.push(Column::of(&ledger));
         ledger.give(frame(1024), FrameLayout::SINGLE);
-        columns.push(Column::of(2, &ledger));
+        columns.push(Column::of(&ledger));
         ledger.take(frame(512), FrameLayout::HUGE_2M);
-        columns.push(Column::of(3, &ledger));
+        columns.push(Column::of(&ledger));
         let picture = Picture::new(columns, &ledger);
         assert_eq!(picture.touched, [1, 2]);
         let rows = picture.rows();

@@ -7,12 +7,13 @@
 //!
 //! An allocation that fails leaves its slot empty, and the free of an empty slot is left out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use frame_core::{FRAME_SIZE, FrameAllocator, FrameLayout, FreeRuns, PhysAddr};
 
 use crate::{
     backends::{Job, Setting, on_cpu},
+    clock,
     ledger::Ledger,
     picture::{Column, Picture},
     trace::{Action, ORDERS, Op, Program},
@@ -87,7 +88,7 @@ impl Job for Watched<'_> {
             done = sample.op;
             seen.free_2m_series.push(ledger.whole_free());
             if columns.contains(&i) {
-                seen.columns.push(Column::of(sample.time, &ledger));
+                seen.columns.push(Column::of(&ledger));
             }
         }
         drain();
@@ -204,25 +205,18 @@ pub(crate) struct Timed<'r> {
     pub(crate) program: &'r Program,
 }
 
-/// What a timed replay took.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    /// For all operations of the program.
-    pub(crate) time: Duration,
-    pub(crate) failures: u64,
-}
-
 impl Job for Timed<'_> {
-    type Out = Timing;
+    /// For all operations of the program.
+    type Out = Duration;
 
-    fn run<A: FrameAllocator>(self, allocator: &A, _drain: &dyn Fn()) -> Timing {
+    fn run<A: FrameAllocator>(self, allocator: &A, _drain: &dyn Fn()) -> Duration {
         time(self.program, Calls(allocator))
     }
 }
 
 /// What the replay loop costs without an allocator: reading the program, naming the CPU, keeping the slots.
 pub(crate) fn time_of_harness(program: &Program) -> Duration {
-    time(program, Nothing).time
+    time(program, Nothing)
 }
 
 trait Target {
@@ -257,26 +251,19 @@ impl Target for Nothing {
     }
 }
 
-fn time<T: Target>(program: &Program, target: T) -> Timing {
+fn time<T: Target>(program: &Program, target: T) -> Duration {
     let mut slots = vec![EMPTY; program.slots];
-    let mut failures = 0;
-    let start = Instant::now();
+    let start = clock::now();
     for op in &program.ops {
         on_cpu(usize::from(op.cpu));
         let slot = &mut slots[op.slot as usize];
         match op.action {
-            Action::Alloc => match target.alloc(op.order) {
-                Some(start) => *slot = start,
-                None => {
-                    *slot = EMPTY;
-                    failures += 1;
-                }
-            },
+            Action::Alloc => *slot = target.alloc(op.order).unwrap_or(EMPTY),
             Action::Free if *slot == EMPTY => {}
             Action::Free => target.dealloc(*slot, op.order),
         }
     }
-    Timing { time: start.elapsed(), failures }
+    clock::now() - start
 }
 
 #[inline]

@@ -112,8 +112,10 @@ fn notes(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     let measured = &comparison.measured;
     writeln!(
         out,
-        "Mops/s: million allocations and frees a second, median of {} interleaved passes of {} calls each; the replay\n\
-         loop itself takes {:.1} ns of each call. fragmented: share of free memory outside of free 2 MiB frames.",
+        "Mops/s: million allocations and frees a second ({}), median of {} interleaved\n\
+         passes of {} calls each; the replay loop itself takes {:.1} ns of each call. fragmented: share of the free\n\
+         memory that lies outside of free 2 MiB frames.",
+        crate::clock::KIND,
         measured.passes,
         human_count(measured.operations as u64),
         measured.harness_ns_per_op,
