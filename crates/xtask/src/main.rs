@@ -2,6 +2,7 @@
 
 mod command;
 mod lint;
+mod machine;
 mod msrv;
 mod test;
 
@@ -18,12 +19,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Every test: unit, integration, documentation, model checking, the freestanding link. Ends with the count.
+    /// Every test: unit, integration, documentation, model checking, the freestanding link, kernels on
+    /// simulated machines. Ends with the count.
     Test,
     /// Formatting, clippy, documentation, every combination of features: warnings are errors.
     Lint,
     /// The library crates with the oldest compiler that they promise.
     Msrv,
+    /// Boots the example kernel on a simulated machine.
+    Kernel(machine::KernelArgs),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         Task::Test => test::test(),
         Task::Lint => lint::lint(),
         Task::Msrv => msrv::msrv(),
+        Task::Kernel(arguments) => machine::kernel(&arguments).map(|outcome| println!("{outcome}")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

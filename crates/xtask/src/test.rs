@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use crate::command::{Failure, cargo, root, run, run_lines};
+use crate::{
+    command::{Failure, cargo, root, run, run_lines},
+    machine::{self, KernelArgs, Outcome},
+};
 
 /// What ran.
 #[derive(Clone, Copy, Default)]
@@ -57,6 +60,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     cargo_test(&mut tally, cargo(&["test", "--workspace", "--no-fail-fast"]))?;
     model_check(&mut tally)?;
     freestanding(&mut tally);
+    machines(&mut tally);
     println!("{tally}");
     if tally.failed == 0 { Ok(()) } else { Err(format!("{} tests failed", tally.failed)) }
 }
@@ -87,6 +91,20 @@ fn freestanding(tally: &mut Tally) {
     for features in ["", "buddy"] {
         let mut command = cargo(&["build", "--quiet", "--manifest-path", manifest, "--features", features]);
         tally.check(run(command.args(["--target-dir", "target/no-std"])));
+    }
+}
+
+/// The kernels that embed the toolkit, on machines of several processors. Where they cannot run, they count as skipped;
+/// on a machine that was made for testing (`CI`), a skip is a failure.
+fn machines(tally: &mut Tally) {
+    match machine::kernel(&KernelArgs::ALL) {
+        Ok(Outcome::Passed { runs, .. }) => tally.passed += runs,
+        Ok(skipped) if std::env::var_os("CI").is_none() => {
+            println!("{skipped}");
+            tally.skipped += 1;
+        }
+        Ok(skipped) => tally.check(Err(skipped.to_string())),
+        Err(failure) => tally.check(Err(failure)),
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) struct KernelArgs {
     all: bool,
 }
 
+impl KernelArgs {
+    /// What `--all` on the command line asks for.
+    pub(crate) const ALL: Self =
+        Self { cpus: 0, backend: String::new(), memory: 0, map: None, bochs: false, all: true };
+}
+
 /// Allocators that the kernel can be booted with.
 const BACKENDS: [&str; 7] =
     ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
@@ -50,15 +56,15 @@ struct Machine {
 
 pub(crate) fn kernel(args: &KernelArgs) -> Result<Outcome, Failure> {
     let machines = if args.all { all() } else { vec![one(args)?] };
-    if machines.iter().any(|machine| !machine.bochs) {
-        if let Err(why) = packages::require(&[packages::QEMU]) {
-            return Ok(Outcome::Skipped(why));
-        }
+    if machines.iter().any(|machine| !machine.bochs)
+        && let Err(why) = packages::require(&[packages::QEMU])
+    {
+        return Ok(Outcome::Skipped(why));
     }
-    if machines.iter().any(|machine| machine.bochs) {
-        if let Err(why) = packages::require(&packages::BOCHS) {
-            return Ok(Outcome::Skipped(why));
-        }
+    if machines.iter().any(|machine| machine.bochs)
+        && let Err(why) = packages::require(&packages::BOCHS)
+    {
+        return Ok(Outcome::Skipped(why));
     }
     let image = image::build("kernel", "kernel")?;
     let (mut checks, mut failures) = (0, Vec::new());
