@@ -41,7 +41,8 @@ impl Checker<'_> {
         if let Some(event) = self.injected() {
             self.injection(event);
         }
-        if self.entry.contains(EntryControls::ENTRY_TO_SMM) {
+        // Outside SMM the control itself is refused.
+        if self.context.in_smm && self.entry.contains(EntryControls::ENTRY_TO_SMM) {
             let holds = self.get(guest::ACTIVITY_STATE) != WAIT_FOR_SIPI;
             self.require(holds, Rule::SmmExcludesWaitForSipi, guest::ACTIVITY_STATE);
             let holds = self.get(guest::INTERRUPTIBILITY_STATE) & BY_SMI != 0;

@@ -4,8 +4,8 @@
 //! mode), adjusted to the bits that a processor fixes in CR0 and CR4.
 
 use super::{
-    AccessRights, DescriptorTable, EntryControls, Field, Guest, Natural, Segment, SegmentFields, VmcsAccess,
-    WriteError, control, guest,
+    AccessRights, ControlWord, DescriptorTable, EntryControls, Field, Guest, Natural, Segment, SegmentFields,
+    VmcsAccess, WriteError, control, guest,
 };
 use crate::VmxCapabilities;
 
@@ -118,7 +118,8 @@ impl GuestState {
             rip,
             rsp,
             cs: Segment::flat(0x08, AccessRights::CODE_64),
-            efer: Some(EFER_LONG_MODE),
+            // Without the control, VM entry itself sets LME and LMA.
+            efer: EntryControls::LOAD_IA32_EFER.is_available(caps).then_some(EFER_LONG_MODE),
             ia32e_mode: true,
             ..state
         }
