@@ -60,8 +60,8 @@ fn fill_sets_exactly_4096_bytes() {
     test_hal! { struct Hal }
     // The frames before and behind it are owned by nobody: the scope sees a byte written there.
     Hal::scope(3, || {
-        let [_low, mut frame, high] = [(); 3].map(|()| PhysFrame::<Hal>::alloc().unwrap());
-        drop((_low, high));
+        let [low, mut frame, high] = [(); 3].map(|()| PhysFrame::<Hal>::alloc().unwrap());
+        drop((low, high));
         for byte in [0, 0x5a, 0xff] {
             frame.fill(byte);
             assert_eq!(frame.as_bytes(), &[byte; FRAME_SIZE]);

@@ -252,6 +252,45 @@ fn runs_are_adjacent_on_the_host_across_ranges_that_adjoin() {
 }
 
 #[test]
+fn threads_share_a_scope() {
+    test_hal! { struct Hal }
+    Hal::scope(64, || {
+        thread::scope(|scope| {
+            for id in 1..=4 {
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        let Ok(mut frame) = PhysFrame::<Hal>::alloc() else { continue };
+                        let run = PhysFrames::<Hal>::alloc(run(1 + round % 7));
+                        frame.fill(id);
+                        drop(run);
+                        assert!(frame.as_bytes().iter().all(|&byte| byte == id));
+                    }
+                });
+            }
+        });
+        assert_eq!(Hal::owned(), 0);
+    });
+}
+
+#[test]
+fn scopes_of_one_hal_wait_for_each_other() {
+    test_hal! { struct Hal }
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    Hal::scope(3, || {
+                        assert_eq!((Hal::owned(), Hal::allocs()), (0, 0));
+                        let frames = [(); 3].map(|()| PhysFrame::<Hal>::alloc().unwrap());
+                        assert_eq!(Hal::owned(), frames.len());
+                    });
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn sixty_four_gibibytes_cost_nothing() {
     test_hal! { struct Hal }
     Hal::scope(64 << 18, || {
