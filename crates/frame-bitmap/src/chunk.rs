@@ -236,15 +236,12 @@ impl Chunk {
         if run.len().is_power_of_two() && run.start % run.len() == 0 {
             return self.class_at(run.start, run.len().ilog2() as u8);
         }
-        // It reaches over an end of `run` and so holds the first frame or the last; or it lies inside. The frame that is
-        // a multiple of the highest power of two parts what lies inside: before it the largest is the one that ends
-        // there, behind it the one that begins there.
+        // `middle` is the multiple of the highest power of two in `run`. Of the aligned runs behind it, one that lies inside
+        // is no larger than the one that begins at `middle`, and one that reaches out is a part of it. Before it likewise.
         let last = run.end - 1;
         let order = (run.start ^ last).ilog2();
         let middle = last >> order << order;
-        [run.start, middle - 1, middle, last]
-            .iter()
-            .fold(0, |class, &frame| class.max(self.class_at(frame, 0)))
+        self.class_at(middle - 1, 0).max(self.class_at(middle, 0))
     }
 
     /// The class of the largest aligned free run of a block that holds `frame`; its 2^`order` frames around that are

@@ -85,9 +85,6 @@ impl<'m> Region<'m> {
     #[inline]
     pub(crate) fn give_one(&mut self, frame: usize) -> bool {
         let (index, bit) = self.place(frame);
-        if let View::Free = self.chunks.view(index) {
-            return false;
-        }
         self.change(index, |chunk| chunk.give_one(bit))
     }
 

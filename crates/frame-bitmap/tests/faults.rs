@@ -251,6 +251,13 @@ fn a_run_over_seams_that_divide_rows_blocks_and_chunks() {
     // 8704 and 9216 are the edges of the block that a seam divides.
     bitmap.alloc_at(range(3000, 8704 - 3000)).unwrap();
     bitmap.alloc_at(range(9216, total + 3000 - 9216)).unwrap();
+    // Something used on either side of a seam.
+    for used in [8999, 9150] {
+        bitmap.alloc_at(range(used, 1)).unwrap();
+        assert_eq!(bitmap.alloc_at(range(8990, 200)), Err(AllocError::InUse));
+        assert_eq!(bitmap.alloc(FrameLayout::HUGE_2M), Err(AllocError::NoMemory));
+        free(&bitmap, at(used), layout(1, 1)).unwrap();
+    }
     assert_eq!(bitmap.alloc(FrameLayout::HUGE_2M), Ok(at(8704)));
     assert_eq!(bitmap.alloc_frame(), Err(AllocError::NoMemory));
 }

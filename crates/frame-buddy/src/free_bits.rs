@@ -186,3 +186,25 @@ fn mask(index: usize, run: &Range<usize>) -> u64 {
     let until = (run.end - index * BITS).min(BITS);
     (!0 << from) & (!0 >> (BITS - until))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_word_by_word_as_run_by_run() {
+        let mut bits = FreeBits::new(37..37 + 6000).unwrap();
+        let mut seed = 5_u64;
+        for step in 0..3000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (start, len) = (37 + (seed >> 33) as usize % 5000, 1 + (seed >> 50) as usize % 1000);
+            let run = start..start + if step % 3 == 0 { len } else { len % 20 };
+            if step / 50 % 2 == 0 {
+                bits.set(run)
+            } else {
+                bits.clear(run)
+            }
+            assert_eq!(bits.block_count(), bits.runs().map(|run| blocks(run).count()).sum::<usize>());
+        }
+    }
+}

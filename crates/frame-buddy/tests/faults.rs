@@ -220,3 +220,21 @@ fn a_heap_that_cannot_hold_the_bits_is_an_error() {
     assert_eq!((buddy.stats().total_frames, buddy.stats().free_frames), (10, 10));
     assert_eq!(buddy.alloc(layout(10, 1)), Ok(at(1)));
 }
+
+#[test]
+fn a_bulk_call_takes_the_frames_that_single_calls_would() {
+    let (bulk, single) = (buddy(&[(3, 2000), (4096, 777)]), buddy(&[(3, 2000), (4096, 777)]));
+    let mut taken = Vec::new();
+    for (step, count) in (1..70).cycle().take(300).enumerate() {
+        let mut frames = vec![at(0); count];
+        let got = bulk.alloc_bulk(&mut frames);
+        let expected: Vec<_> = (0..count).map_while(|_| single.alloc_frame().ok()).collect();
+        assert_eq!(frames[..got], expected);
+        taken.extend(expected);
+        for i in 0..taken.len().min(step % 97) {
+            let frame = taken.swap_remove((i * 131 + step * 17) % taken.len());
+            free(&bulk, frame, FrameLayout::SINGLE).unwrap();
+            free(&single, frame, FrameLayout::SINGLE).unwrap();
+        }
+    }
+}

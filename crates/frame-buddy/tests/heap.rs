@@ -2,7 +2,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
+    cell::Cell,
 };
 
 use frame_buddy::Buddy;
@@ -10,18 +10,21 @@ use frame_core::{FRAME_SIZE, FrameAllocator, FrameRange, PhysAddr};
 
 struct Counted;
 
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Bytes that this thread holds: the test harness has threads of its own.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
 
 // SAFETY: passed on to the system's allocator; only counted.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(at, layout) }
     }
@@ -30,17 +33,16 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static HEAP: Counted = Counted;
 
-/// One test, so that nothing else calls the heap.
 #[test]
 fn stats_bound_the_heap() {
     const FRAMES: usize = 1 << 15;
     let mut owned = Vec::with_capacity(FRAMES);
-    let before = BYTES.load(Ordering::Relaxed);
+    let before = BYTES.get();
     static BUDDY: Buddy = Buddy::new();
     let in_static = BUDDY.stats().metadata_bytes;
     assert!(in_static <= size_of::<Buddy>());
     let check = |what: &str| {
-        let heap = BYTES.load(Ordering::Relaxed) - before;
+        let heap = BYTES.get().wrapping_sub(before);
         let told = BUDDY.stats().metadata_bytes - in_static;
         assert!(heap <= told && told <= 2 * heap + 8 * 1024, "{what}: {heap} bytes in use, {told} told");
         heap
@@ -62,6 +64,17 @@ fn stats_bound_the_heap() {
     }
     let worst = check("every second frame free");
     assert!(worst > FRAMES * 6, "the test reaches the worst case: {worst}");
+    // Nodes of the fewest numbers: some are taken out everywhere.
+    let free = &owned[FRAMES / 2..];
+    for &frame in free.iter().step_by(7) {
+        BUDDY.alloc_at(FrameRange::new(frame, 1).unwrap()).unwrap();
+    }
+    let lists = check("sparse nodes") - FRAMES / 8;
+    assert!(lists > BUDDY.stats().free_frames * 20, "the test reaches the dearest nodes: {lists}");
+    for &frame in free.iter().step_by(7) {
+        // SAFETY: the frame is owned and nothing is behind it.
+        unsafe { BUDDY.dealloc_frame(frame) }.unwrap();
+    }
     for &frame in &owned[..FRAMES / 2] {
         // SAFETY: the frame is owned and nothing is behind it.
         unsafe { BUDDY.dealloc_frame(frame) }.unwrap();
