@@ -3,7 +3,7 @@
 //! The judge owns what it allocates as numbers: it never touches the memory behind a frame, so that it may break the
 //! rules of `dealloc` on purpose and see them enforced.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 
 use frame_core::{
     AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange,
@@ -25,6 +25,7 @@ pub struct Judge<'a> {
     settle: &'a dyn Fn(),
     offer: &'a dyn Fn(FrameRange) -> Option<Result<(), RegionError>>,
     largest_order: u32,
+    regions: Vec<FrameRange>,
     managed: FrameSet,
     free: FrameSet,
 }
@@ -46,6 +47,7 @@ impl<'a> Judge<'a> {
                 settle: &|| B::settle(allocator),
                 offer: &|region| B::offer(allocator, region),
                 largest_order: B::LARGEST_ORDER,
+                regions: regions.to_vec(),
                 managed: all.clone(),
                 free: all,
             };
@@ -105,8 +107,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Allocates a run and checks the answer. `NoMemory` is right only when no aligned power-of-two block that
-    /// would hold the run is free.
+    /// Allocates a run and checks the answer. `NoMemory` is right only when no region has a free, aligned power-of-two
+    /// block that would hold the run.
     ///
     /// # Errors
     /// [`AllocError::NoMemory`].
@@ -212,14 +214,17 @@ impl<'a> Judge<'a> {
         Ok(given)
     }
 
-    /// A free block that obliges the allocator to serve `layout`: of the next power of two, naturally aligned.
+    /// A free block that obliges the allocator to serve `layout`: of the next power of two, naturally aligned, in one
+    /// region (an allocator need not find a run across the seam of two that adjoin).
     fn must_find(&self, layout: FrameLayout, window: FrameRange) -> Option<FrameRange> {
         let count = layout.count().checked_next_power_of_two()?;
         if count > 1 << self.largest_order {
             return None;
         }
         let align = layout.align().max(count * FRAME_SIZE);
-        self.free.find(FrameLayout::new(count, align).ok()?, window)
+        let block = FrameLayout::new(count, align).ok()?;
+        let windows = self.regions.iter().filter_map(|region| region.intersection(window));
+        windows.filter_map(|window| self.free.find(block, window)).next()
     }
 
     /// Frees frames that are handed out; the free must succeed.
@@ -314,6 +319,7 @@ impl<'a> Judge<'a> {
         if answer.is_ok() {
             let added = self.managed.insert(region).and_then(|()| self.free.insert(region));
             assert_eq!(added, Ok(()), "{}: took the region {region}, which overlaps", self.label);
+            self.regions.push(region);
         }
         Some(answer)
     }

@@ -3,7 +3,7 @@
 //!
 //! | you are testing … | start at |
 //! |---|---|
-//! | an allocator | [`Backend`] and [`conformance_suite!`]: three lines give the whole suite |
+//! | an allocator | [`backend!`] and [`conformance_suite!`]: two lines give the whole suite |
 //! | code that owns frames (`PhysFrame<H>`) | [`test_hal!`]: leaks, double frees and writes after a free fail the test |
 //! | what happens when memory runs out | [`TestHal::each_failure`], [`FaultInjecting`] |
 //! | a long run of anything | [`Watch`]: an ownership check around any allocator |
@@ -50,5 +50,7 @@ pub use oracle::{Oracle, OracleBackend};
 pub use random::{Rng, random_map, random_ranges};
 pub use watch::Watch;
 
+#[doc(hidden)]
+pub use alloc::vec::Vec as __Vec;
 #[doc(hidden)]
 pub use frame_core;

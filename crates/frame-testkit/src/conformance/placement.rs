@@ -1,6 +1,6 @@
 //! Frames at a given address, and frames in a window of addresses.
 //!
-//! The cases do nothing for a backend that cannot ([`Backend::SUPPORTS_ALLOC_AT`], [`Backend::SUPPORTS_ALLOC_IN`]).
+//! A backend that cannot ([`Backend::SUPPORTS_ALLOC_AT`], [`Backend::SUPPORTS_ALLOC_IN`]) must say so.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,10 @@ use crate::{Backend, Judge, frame_set::range};
 /// Exactly these frames, if all are free and managed; else the right error and no frame taken.
 pub fn placed_frames<B: Backend>() {
     if !B::SUPPORTS_ALLOC_AT {
-        return;
+        return Judge::run::<B, _>("ragged ranges", &ragged(), |judge| {
+            let answer = judge.allocator().alloc_at(range(300, 301));
+            assert_eq!(answer, Err(AllocError::Unsupported), "{}", judge.label());
+        });
     }
     Judge::run::<B, _>("ragged ranges", &ragged(), |judge| {
         let block = (1 << 20) + 4096;
@@ -74,7 +77,10 @@ pub fn placed_frames_across_regions<B: Backend>() {
 /// Below 16 MiB, below 4 GiB, in the middle: inside the window, whatever the layout.
 pub fn windows<B: Backend>() {
     if !B::SUPPORTS_ALLOC_IN {
-        return;
+        return Judge::run::<B, _>("ragged ranges", &ragged(), |judge| {
+            let answer = judge.allocator().alloc_in(contiguous(1), range(300, 400));
+            assert_eq!(answer, Err(AllocError::Unsupported), "{}", judge.label());
+        });
     }
     let windows = [
         below(16 << 20),

@@ -7,6 +7,7 @@
 //! a frame reads `0xa5`, and code that goes on using a freed one is found.
 
 mod ledger;
+mod scope;
 mod state;
 
 pub use state::{HalState, SimHal};
