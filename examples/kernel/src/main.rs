@@ -1,7 +1,7 @@
 //! A small kernel that embeds the frame allocator as a stranger would, and then tries to break it.
 //!
-//! `machine` boots it (see there); [`memory`] is the embedding; [`heap`] puts `Box` and `Vec` on frames; [`checks`] is
-//! what it does for a living. The command line chooses: `cpus=4` (default 1), `backend=tree` (see [`backends`];
+//! `machine` boots it; `lib.rs` is the kernel ([`memory`] is the embedding, [`heap`] puts `Box` and `Vec` on frames);
+//! [`checks`] is what it does for a living. The command line chooses: `cpus=4` (default 1), `backend=tree` (see [`backends`];
 //! default `percpu-tree`), `ops=20000` for each CPU in a stress. A module beside the kernel is another machine's
 //! firmware map, to look like that machine.
 #![no_std]
@@ -11,10 +11,8 @@ extern crate alloc;
 
 mod backends;
 mod checks;
-mod heap;
-mod irq_lock;
 mod ledger;
-mod memory;
+mod look_like;
 mod report;
 
 use core::{alloc::Layout, marker::PhantomData};
@@ -22,6 +20,7 @@ use core::{alloc::Layout, marker::PhantomData};
 use backends::{Backend, Subject};
 use checks::Bench;
 use frame_allocator::FrameAllocator;
+use kernel_example::{heap, irq_lock, memory};
 use machine::{multiboot::BootInfo, println, smp};
 use memory::{Kernel, Map};
 
@@ -56,7 +55,7 @@ fn run<S: Subject>(boot: &'static BootInfo) {
     let mut map = memory::map(boot).expect("a firmware map with few enough holes");
     for module in boot.modules() {
         let text = core::str::from_utf8(module).expect("a firmware map is text");
-        memory::look_like(&mut map, text).expect("a firmware map with few enough holes");
+        look_like::look_like(&mut map, text).expect("a firmware map with few enough holes");
     }
     let ranges = map.frames().count();
     println!("memory: {} frames in {ranges} ranges", map.frame_count());
@@ -66,9 +65,13 @@ fn run<S: Subject>(boot: &'static BootInfo) {
     memory::FRAMES.prepare(&mut map, cpus);
     if !S::IS_KERNELS_OWN {
         S::allocator().prepare(&mut map, cpus);
-        memory::give_all(share(&mut map), memory::FRAMES.backend());
+        // SAFETY: the share was taken out of the map.
+        unsafe { memory::give_all_to_kernel(share(&mut map)) };
     }
-    let map = memory::give_all(map, S::allocator());
+    let map = memory::give_all(map, S::Allocator::metadata_layout, |region, metadata| {
+        // SAFETY: what is used was taken out of the map, and all that is left goes here.
+        unsafe { S::allocator().add_region(region, metadata) }
+    });
     map.frames().for_each(ledger::add);
     println!("{}: {:?}", S::NAME, S::allocator().stats());
 

@@ -1,15 +1,12 @@
-//! The kernel's memory: from the firmware's map to an allocator in a `static`. Everything that an embedder writes is
-//! in this file.
+//! The kernel's memory: from the firmware's map to an allocator in a `static`. What an embedder writes is in this file.
 
-use core::{alloc::Layout, mem::MaybeUninit, ops::Range, ptr, slice};
+use core::{alloc::Layout, mem::MaybeUninit, ops::Range, slice};
 
 use frame_allocator::{
-    EarlyAllocator, FrameRange, GlobalFrames, MemoryMap, PerCpu, PhysAddr, Tree, VirtAddr,
+    EarlyAllocator, FrameRange, GlobalFrames, MemoryMap, PerCpu, PhysAddr, RegionError, Tree, VirtAddr,
     percpu::{CpuIndex, CpuSlot, PinCpu},
 };
 use machine::{MAPPED_BYTES, apic, cpu, interrupts, multiboot::BootInfo, smp};
-
-use crate::backends::Backend;
 
 /// Room for a firmware map with 256 holes.
 pub type Map = MemoryMap<256>;
@@ -113,21 +110,36 @@ pub fn early(map: &mut Map, layout: Layout) -> &'static mut [MaybeUninit<u8>] {
     unsafe { slice::from_raw_parts_mut(linear(taken.start()).as_mut_ptr().cast(), layout.size()) }
 }
 
-/// Gives all that is in the map, less the metadata for it, to an allocator. Returns the map of what it got.
+/// Gives all that is in the map, less the metadata for it, to an allocator: `metadata_layout` says what it needs for a
+/// region, `add_region` hands one over. Returns the map of what it got.
 ///
 /// # Panics
 /// A region is refused.
-pub fn give_all<A: Backend>(mut map: Map, allocator: &A) -> Map {
+pub fn give_all(
+    mut map: Map,
+    metadata_layout: impl Fn(FrameRange) -> Layout,
+    mut add_region: impl FnMut(FrameRange, &'static mut [MaybeUninit<u8>]) -> Result<(), RegionError>,
+) -> Map {
     // One piece for all regions, each part of it aligned. Taking it only shortens regions: from the top of one.
-    let size = map.frames().map(A::metadata_layout).map(|layout| layout.size() + layout.align()).sum();
+    let size = map.frames().map(&metadata_layout).map(|layout| layout.size() + layout.align()).sum();
     let mut metadata =
         early(&mut map, Layout::from_size_align(size, 1).expect("metadata is a part of memory"));
     for region in map.frames() {
-        let part = take(&mut metadata, A::metadata_layout(region));
-        // SAFETY: the map yields RAM that nothing else uses, and all of it goes here.
-        unsafe { allocator.add_region(region, part) }.unwrap_or_else(|error| panic!("{error}"));
+        let part = take(&mut metadata, metadata_layout(region));
+        add_region(region, part).unwrap_or_else(|error| panic!("{error}"));
     }
     map
+}
+
+/// Gives all that is in the map to [`FRAMES`].
+///
+/// # Safety
+/// The map was made by [`map`], and all of it that is used is reserved in it.
+pub unsafe fn give_all_to_kernel(map: Map) -> Map {
+    give_all(map, LargeTree::metadata_layout, |region, metadata| {
+        // SAFETY: RAM, by the firmware's word, that nothing else uses, by the caller's.
+        unsafe { FRAMES.backend().add_region(region, metadata) }
+    })
 }
 
 /// Cuts an aligned part from the front.
@@ -143,45 +155,4 @@ fn take(from: &mut &'static mut [MaybeUninit<u8>], layout: Layout) -> &'static m
 pub fn slots(map: &mut Map, cpus: usize) -> &'static mut [CpuSlot] {
     let layout = Layout::array::<CpuSlot>(cpus).expect("a few CPUs");
     CpuSlot::slice_in(early(map, layout))
-}
-
-/// Reserves what is not usable in another machine's firmware map: this machine then looks like that one, as far as its
-/// RAM goes. `text` has a line for each range, `first-last usable` (or any other word), in hexadecimal, as Linux logs it.
-pub fn look_like(map: &mut Map, text: &str) -> Result<(), frame_allocator::MapError> {
-    let mut other = Map::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let Some((range, kind)) = line.trim().split_once(' ') else { continue };
-        let Some((first, last)) = range.split_once('-') else { continue };
-        let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16);
-        let (Ok(first), Ok(last)) = (number(first), number(last)) else { continue };
-        match kind.trim() {
-            "usable" => other.add_usable(first, last - first + 1)?,
-            _ => other.add_reserved(first, last - first + 1)?,
-        }
-    }
-    let mut end = 0;
-    for range in other.frames() {
-        let start = range.start().as_usize() as u64;
-        map.add_reserved(end, start - end)?;
-        end = range.end().as_usize() as u64;
-    }
-    map.add_reserved(end, u64::MAX - end)
-}
-
-/// Writes a word to the start of a frame.
-///
-/// # Safety
-/// The caller owns the frame.
-pub unsafe fn write_word(frame: PhysAddr, word: u64) {
-    // SAFETY: every frame is mapped RAM, aligned, and the caller's.
-    unsafe { ptr::with_exposed_provenance_mut::<u64>(linear(frame).as_usize()).write_volatile(word) }
-}
-
-/// Reads the word at the start of a frame.
-///
-/// # Safety
-/// The caller owns the frame.
-pub unsafe fn read_word(frame: PhysAddr) -> u64 {
-    // SAFETY: as in `write_word`.
-    unsafe { ptr::with_exposed_provenance::<u64>(linear(frame).as_usize()).read_volatile() }
 }

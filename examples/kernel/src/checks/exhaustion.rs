@@ -5,12 +5,14 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use frame_allocator::{AllocError, FRAME_SIZE, FrameAllocator, FrameLayout, PhysAddr};
 use machine::{port, smp};
 
-use super::Bench;
+use super::{
+    Bench,
+    hand::{read_word, write_word},
+};
 use crate::{
     backends::{Backend, Subject},
     check, check_eq,
     ledger::{self, Fault},
-    memory,
 };
 
 /// Every frame comes once; then there is none; every other one given back makes no run of two; and in the end memory is
@@ -31,10 +33,10 @@ pub fn one_cpu<S: Subject>(bench: &Bench<S>) {
     let sample = || ledger::held_by(0).filter(|&frame| frame < LOW || frame.as_usize() % (16 << 20) == 0);
     for frame in sample() {
         // SAFETY: handed out above.
-        unsafe { memory::write_word(frame, !frame.as_usize() as u64) };
+        unsafe { write_word(frame, !frame.as_usize() as u64) };
     }
     // SAFETY: handed out above.
-    let intact = sample().all(|frame| unsafe { memory::read_word(frame) } == !frame.as_usize() as u64);
+    let intact = sample().all(|frame| unsafe { read_word(frame) } == !frame.as_usize() as u64);
     check!(intact, "each frame keeps what was written to it");
 
     let even = |frame: &PhysAddr| frame.as_usize() / FRAME_SIZE % 2 == 0;

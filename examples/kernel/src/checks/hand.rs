@@ -4,7 +4,7 @@
 //! The ledger finds a frame that is handed out twice when it happens. The mark tests the machine as well: two addresses
 //! that reach the same RAM, or an allocator that writes into frames which are not its own, destroy it.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr};
 
 use frame_allocator::{AllocError, DeallocError, FRAME_SIZE, FrameAllocator, FrameLayout, PhysAddr};
 
@@ -41,7 +41,7 @@ impl<S: Subject> Hand<S> {
         if ledger::take(start, count, self.owner) {
             for frame in frames(start, count) {
                 // SAFETY: the allocator handed the frame out, and the ledger agrees.
-                unsafe { memory::write_word(frame, self.mark(frame)) };
+                unsafe { write_word(frame, self.mark(frame)) };
             }
         }
     }
@@ -59,7 +59,7 @@ impl<S: Subject> Hand<S> {
     pub fn gives(&self, start: PhysAddr, count: usize) {
         for frame in frames(start, count) {
             // SAFETY: this hand's frame still.
-            if unsafe { memory::read_word(frame) } != self.mark(frame) {
+            if unsafe { read_word(frame) } != self.mark(frame) {
                 ledger::fault(Fault::Overwritten, frame);
             }
         }
@@ -79,4 +79,22 @@ pub fn free_wrongly<S: Subject>(start: PhysAddr, layout: FrameLayout) -> Result<
 
 fn frames(start: PhysAddr, count: usize) -> impl Iterator<Item = PhysAddr> {
     (0..count).map(move |i| start + i * FRAME_SIZE)
+}
+
+/// Writes a word to the start of a frame.
+///
+/// # Safety
+/// The caller owns the frame.
+pub unsafe fn write_word(frame: PhysAddr, word: u64) {
+    // SAFETY: every frame is mapped RAM, aligned, and the caller's.
+    unsafe { ptr::with_exposed_provenance_mut::<u64>(memory::linear(frame).as_usize()).write_volatile(word) }
+}
+
+/// Reads the word at the start of a frame.
+///
+/// # Safety
+/// The caller owns the frame.
+pub unsafe fn read_word(frame: PhysAddr) -> u64 {
+    // SAFETY: as in `write_word`.
+    unsafe { ptr::with_exposed_provenance::<u64>(memory::linear(frame).as_usize()).read_volatile() }
 }
