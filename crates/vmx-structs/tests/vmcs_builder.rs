@@ -5,7 +5,7 @@ mod vmcs_support;
 use frame_core::PhysAddr;
 use vmcs_support::{caps, has_intel_64, host, long};
 use vmx_structs::{
-    CpuModel,
+    CpuModel, EptPointer,
     vmcs::{self, *},
 };
 
@@ -50,7 +50,7 @@ fn structures_come_with_their_controls() {
     let table: [(Method, &[(FieldEncoding, u64)]); 15] = [
         (|b, a, n| { b.io_bitmaps(a, n); }, &[(control::IO_BITMAP_A.encoding(), 0x1234_5000), (control::IO_BITMAP_B.encoding(), 0x1234_6000), (control::PRIMARY_CONTROLS.encoding(), 1 << 25)]),
         (|b, a, _| { b.msr_bitmap(a); }, &[(control::MSR_BITMAPS.encoding(), 0x1234_5000), (control::PRIMARY_CONTROLS.encoding(), 1 << 28)]),
-        (|b, _, _| { b.ept(0x1234_501e); }, &[(control::EPT_POINTER.encoding(), 0x1234_501e), (control::SECONDARY_CONTROLS.encoding(), 1 << 1), (control::PRIMARY_CONTROLS.encoding(), 1 << 31)]),
+        (|b, _, _| { b.ept(EptPointer::from_bits(0x1234_501e)); }, &[(control::EPT_POINTER.encoding(), 0x1234_501e), (control::SECONDARY_CONTROLS.encoding(), 1 << 1), (control::PRIMARY_CONTROLS.encoding(), 1 << 31)]),
         (|b, _, _| { b.vpid(7); }, &[(control::VPID.encoding(), 7), (control::SECONDARY_CONTROLS.encoding(), 1 << 5), (control::PRIMARY_CONTROLS.encoding(), 1 << 31)]),
         (|b, a, _| { b.virtual_apic(a, 3); }, &[(control::VIRTUAL_APIC_ADDRESS.encoding(), 0x1234_5000), (control::TPR_THRESHOLD.encoding(), 3), (control::PRIMARY_CONTROLS.encoding(), 1 << 21)]),
         (|b, a, _| { b.apic_access(a); }, &[(control::APIC_ACCESS_ADDRESS.encoding(), 0x1234_5000), (control::SECONDARY_CONTROLS.encoding(), 1)]),

@@ -1,6 +1,6 @@
 //! Numbers of the MSRs that VMX depends on (SDM Vol. 4, and Vol. 3 Appendix A for the capabilities).
 
-/// Locks VMX on or off (SDM 23.7).
+/// Locks VMX on or off: [`FeatureControl`](super::FeatureControl).
 pub const IA32_FEATURE_CONTROL: u32 = 0x3a;
 /// Basic VMX information.
 pub const IA32_VMX_BASIC: u32 = 0x480;

@@ -3,9 +3,8 @@
 use super::{
     Rule,
     engine::{Checker, is_pat},
-    event::EventType,
 };
-use crate::vmcs::{EntryControls, SecondaryControls, SegmentFields, guest};
+use crate::vmcs::{EntryControls, EventKind, SecondaryControls, SegmentFields, guest};
 
 pub(super) const CR0_PE: u64 = 1 << 0;
 pub(super) const CR0_PG: u64 = 1 << 31;
@@ -145,7 +144,7 @@ impl Checker<'_> {
         let real = self.get(guest::CR0) & CR0_PE == 0;
         let holds = rflags & RFLAGS_VM == 0 || !(self.is_ia32e_guest() || real);
         self.require(holds, Rule::RflagsVirtual8086, guest::RFLAGS);
-        let interrupt = self.injected().is_some_and(|event| event.is(EventType::ExternalInterrupt));
+        let interrupt = self.injected().is_some_and(|event| event.kind() == EventKind::ExternalInterrupt);
         self.require(!interrupt || rflags & RFLAGS_IF != 0, Rule::RflagsInterruptInjection, guest::RFLAGS);
 
         if self.entry.contains(EntryControls::LOAD_CET_STATE) {

@@ -3,12 +3,11 @@
 use super::{
     Rule,
     engine::Checker,
-    event::{Event, EventType},
     guest_registers::{CR0_PG, CR4_PAE, RFLAGS_IF},
 };
 use crate::{
     CpuFeatures,
-    vmcs::{EntryControls, PinControls, SecondaryControls, SegmentFields, guest},
+    vmcs::{EntryControls, EventInfo, EventKind, PinControls, SecondaryControls, SegmentFields, guest},
 };
 
 const RFLAGS_TF: u64 = 1 << 8;
@@ -116,13 +115,13 @@ impl Checker<'_> {
     }
 
     /// Whether the activity state and the blocking let the injected event in.
-    fn injection(&mut self, event: Event) {
+    fn injection(&mut self, event: EventInfo) {
         let state = self.get(guest::ACTIVITY_STATE);
-        let machine_check = event.is(EventType::HardwareException) && event.vector() == 18;
-        let debug = event.is(EventType::HardwareException) && event.vector() == 1;
-        let monitor_trap = event.is(EventType::Other) && event.vector() == 0;
-        let nmi = event.is(EventType::Nmi);
-        let interrupt = event.is(EventType::ExternalInterrupt);
+        let machine_check = event.kind() == EventKind::HardwareException && event.vector() == 18;
+        let debug = event.kind() == EventKind::HardwareException && event.vector() == 1;
+        let monitor_trap = event.kind() == EventKind::Other && event.vector() == 0;
+        let nmi = event.kind() == EventKind::Nmi;
+        let interrupt = event.kind() == EventKind::ExternalInterrupt;
         let holds = match state {
             HLT => interrupt || nmi || debug || machine_check || monitor_trap,
             SHUTDOWN => nmi || machine_check,

@@ -9,10 +9,10 @@ use core::fmt;
 use frame_core::PhysAddr;
 
 use super::{
-    ControlWord, Controls, ExitControls, Field, FieldWidth, GuestState, HostState, PinControls,
+    ControlWord, Controls, EventInfo, ExitControls, Field, FieldWidth, GuestState, HostState, PinControls,
     PrimaryControls, SecondaryControls, Unavailable, VmcsImage, WritableGroup, WriteError, control, guest,
 };
-use crate::VmxCapabilities;
+use crate::{EptPointer, VmxCapabilities};
 
 /// Collects what a VMCS is to hold.
 ///
@@ -92,9 +92,9 @@ impl<'c> VmcsBuilder<'c> {
         self.want(PrimaryControls::USE_MSR_BITMAPS).set(control::MSR_BITMAPS, address(bitmap))
     }
 
-    /// Extended page tables, by the value of the EPT pointer.
-    pub fn ept(&mut self, pointer: u64) -> &mut Self {
-        self.want(SecondaryControls::ENABLE_EPT).set(control::EPT_POINTER, pointer)
+    /// Extended page tables.
+    pub fn ept(&mut self, pointer: EptPointer) -> &mut Self {
+        self.want(SecondaryControls::ENABLE_EPT).set(control::EPT_POINTER, pointer.bits())
     }
 
     /// A virtual-processor identifier, not 0.
@@ -171,6 +171,13 @@ impl<'c> VmcsBuilder<'c> {
     /// MSRs loaded at VM entries: the area and its number of entries.
     pub fn entry_msr_load(&mut self, area: PhysAddr, count: u32) -> &mut Self {
         self.set(control::ENTRY_MSR_LOAD_ADDRESS, address(area)).set(control::ENTRY_MSR_LOAD_COUNT, count)
+    }
+
+    /// An event that the VM entry injects, its error code (if it has one) and instruction length (if it needs one).
+    pub fn inject(&mut self, event: EventInfo, error_code: u32, instruction_length: u32) -> &mut Self {
+        self.set(control::ENTRY_INTERRUPTION_INFO, event.raw())
+            .set(control::ENTRY_EXCEPTION_ERROR_CODE, error_code)
+            .set(control::ENTRY_INSTRUCTION_LENGTH, instruction_length)
     }
 
     /// The guest's state, and the VM-entry controls that it needs.

@@ -5,7 +5,7 @@
 
 use super::{
     AccessRights, ControlWord, DescriptorTable, EntryControls, Field, Guest, Natural, Segment, SegmentFields,
-    VmcsAccess, WriteError, control, guest,
+    VmcsAccess, WriteError, guest,
 };
 use crate::VmxCapabilities;
 
@@ -174,7 +174,7 @@ impl GuestState {
         controls
     }
 
-    /// Writes the guest-state fields (and the VM-entry event, cleared), but no control word.
+    /// Writes the guest-state fields, but no control word.
     ///
     /// # Errors
     /// The first field that is refused: the processor lacks it.
@@ -210,7 +210,6 @@ impl GuestState {
         WriteError::at(guest::ACTIVITY_STATE, self.activity_state, vmcs)?;
         WriteError::at(guest::INTERRUPTIBILITY_STATE, self.interruptibility, vmcs)?;
         WriteError::at(guest::VMCS_LINK_POINTER, self.vmcs_link_pointer, vmcs)?;
-        WriteError::at(control::ENTRY_INTERRUPTION_INFO, 0, vmcs)?;
         for (field, value) in [
             (guest::IA32_PAT, self.pat),
             (guest::IA32_EFER, self.efer),

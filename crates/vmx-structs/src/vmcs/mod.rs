@@ -12,11 +12,14 @@ mod access;
 mod builder;
 mod controls;
 mod encoding;
+mod event;
+mod exit_reason;
 mod fields;
 mod guest_state;
 mod host_state;
 mod image;
 mod instruction_error;
+mod qualification;
 mod requires;
 mod segment;
 mod software;
@@ -31,11 +34,14 @@ pub use encoding::{
     Bits16, Bits32, Bits64, Control, Field, FieldEncoding, FieldGroup, FieldWidth, Group, Guest, Host,
     Natural, ReadOnly, Width, WritableGroup,
 };
+pub use event::{EventInfo, EventKind};
+pub use exit_reason::{ExitReason, ExitReasonField};
 pub use fields::{FIELD_COUNT, FieldInfo, control, exit, guest, host};
 pub use guest_state::{CetState, GuestState};
 pub use host_state::HostState;
 pub use image::{VmcsImage, VmcsWrite, WriteError};
 pub use instruction_error::{VmFail, VmInstructionError};
+pub use qualification::{CrAccess, Gpr, IoQualification};
 pub use requires::Requires;
 pub use segment::{AccessRights, DescriptorTable, Segment, SegmentFields};
 pub use software::SoftwareVmcs;

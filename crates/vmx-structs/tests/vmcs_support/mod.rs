@@ -4,7 +4,7 @@
 
 use frame_core::PhysAddr;
 use vmx_structs::{
-    CpuFeatures, CpuModel, EptVpidCap, VmxCapabilities,
+    CpuFeatures, CpuModel, EptPointer, EptVpidCap, VmxCapabilities,
     checks::{self, EntryContext, Verdict, Violation},
     vmcs::*,
 };
@@ -61,7 +61,7 @@ pub fn long(caps: &VmxCapabilities) -> SoftwareVmcs {
 pub fn real(caps: &VmxCapabilities) -> SoftwareVmcs {
     let guest = GuestState::real_mode(caps, 0x7c0, 0x10);
     let mut builder = VmcsBuilder::new(caps);
-    builder.ept(0x3000 | 3 << 3 | 6).want(SecondaryControls::UNRESTRICTED_GUEST);
+    builder.ept(EptPointer::from_bits(0x3000 | 3 << 3 | 6)).want(SecondaryControls::UNRESTRICTED_GUEST);
     finish(builder.guest(&guest).host(&host(caps)))
 }
 
@@ -69,7 +69,7 @@ pub fn real(caps: &VmxCapabilities) -> SoftwareVmcs {
 pub fn protected(caps: &VmxCapabilities) -> SoftwareVmcs {
     let guest = GuestState::protected_mode(caps, 0x10_0000, 0x20_0000);
     let mut builder = VmcsBuilder::new(caps);
-    builder.ept(0x3000 | 3 << 3 | 6).want(SecondaryControls::UNRESTRICTED_GUEST);
+    builder.ept(EptPointer::from_bits(0x3000 | 3 << 3 | 6)).want(SecondaryControls::UNRESTRICTED_GUEST);
     finish(builder.guest(&guest).host(&host(caps)))
 }
 
@@ -89,7 +89,7 @@ pub fn pae(caps: &VmxCapabilities) -> SoftwareVmcs {
     let guest =
         GuestState { cr4: guest.cr4 | 0x20, pdptes: [0x5001, 0, 0x6001, 0xfff0_0000_0000_0000], ..guest };
     let mut builder = VmcsBuilder::new(caps);
-    builder.ept(0x3000 | 3 << 3 | 6);
+    builder.ept(EptPointer::from_bits(0x3000 | 3 << 3 | 6));
     finish(builder.guest(&guest).host(&host(caps)))
 }
 
@@ -141,7 +141,7 @@ fn everything(caps: &VmxCapabilities, builder: &mut VmcsBuilder<'_>) {
     if can(SecondaryControls::ENABLE_EPT) {
         let accessed_dirty = u64::from(caps.ept_vpid.contains(EptVpidCap::ACCESSED_DIRTY)) << 6;
         let shadow_stack = u64::from(caps.ept_vpid.contains(EptVpidCap::SUPERVISOR_SHADOW_STACK)) << 7;
-        builder.ept(0x10_8000 | 3 << 3 | 6 | accessed_dirty | shadow_stack);
+        builder.ept(EptPointer::from_bits(0x10_8000 | 3 << 3 | 6 | accessed_dirty | shadow_stack));
     }
     if can(SecondaryControls::ENABLE_VPID) {
         builder.vpid(0xffff);
