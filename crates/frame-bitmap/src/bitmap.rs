@@ -16,8 +16,8 @@ use crate::{
 
 /// A bitmap behind a lock: lowest address first, runs from the lowest aligned power of two that holds them.
 ///
-/// `'m` is how long the metadata lives, `R` the lock (a spin lock by default; any [`lock_api::RawMutex`], such as one
-/// that masks interrupts) and `REGIONS` the most regions.
+/// `'m` is how long the metadata lives, `R` the lock (a spin lock by default; any [`lock_api::RawMutex`],
+/// such as one that masks interrupts) and `REGIONS` the most regions.
 ///
 /// ```
 /// use frame_bitmap::Bitmap;
@@ -52,19 +52,19 @@ impl<'m, R: RawMutex, const REGIONS: usize> Bitmap<'m, R, REGIONS> {
         Self { books: Mutex::new(Books::new()) }
     }
 
-    /// Size and alignment of the metadata of `region`, in bytes: 637 for each 16 MiB that it reaches into, and 80 for each
-    /// GiB; aligned to 8.
+    /// Size and alignment of the metadata of `region`, in bytes: 637 for each 16 MiB that it reaches into,
+    /// and 80 for each GiB; aligned to 8.
     pub const fn metadata_layout(region: FrameRange) -> Layout {
         let start = region.start().as_usize() / FRAME_SIZE;
         metadata::layout(chunk_count(&(start..start + region.count())))
     }
 
-    /// Takes a region over, at any time. Its books are kept in `metadata`, which may hold anything and may be larger
-    /// than needed; most of it is written only when the memory that it describes is first used.
+    /// Takes a region over, at any time. Its books are kept in `metadata`, which may hold anything and may be
+    /// larger than needed; most of it is written only when the memory that it describes is first used.
     ///
     /// # Errors
-    /// The region holds frame 0, overlaps a managed one or is one too many, or the metadata is too small or misaligned.
-    /// Nothing changes then.
+    /// The region holds frame 0, overlaps a managed one or is one too many, or the metadata is too small or
+    /// misaligned. Nothing changes then.
     ///
     /// # Safety
     /// The frames are RAM that nobody else uses from now on.
@@ -104,11 +104,11 @@ fn freed(start: PhysAddr, layout: FrameLayout) -> Result<Range<usize>, DeallocEr
     Ok(first..first + layout.count())
 }
 
-// SAFETY: all under one lock. A frame is handed out when its bit (or its chunk's state) says free, which only frames of a
-// region can be (an invariant of `Region`), and then says used until the frame comes back; a free is refused unless
-// every frame lies in a region and is used. So a frame has one owner. Regions are disjoint, hold RAM (the promise of
-// `add_region`) and not frame 0. Runs are searched at multiples of the alignment and checked to be free as a whole.
-// Books lie in the metadata: nothing is written to frames.
+// SAFETY: all under one lock. A frame is handed out when its bit (or its chunk's state) says free, which only
+// frames of a region can be (an invariant of `Region`), and then says used until the frame comes back; a free
+// is refused unless every frame lies in a region and is used. So a frame has one owner. Regions are disjoint,
+// hold RAM (the promise of `add_region`) and not frame 0. Runs are searched at multiples of the alignment and
+// checked to be free as a whole. Books lie in the metadata: nothing is written to frames.
 unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for Bitmap<'_, R, REGIONS> {
     fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
         if layout.is_single() {

@@ -2,8 +2,8 @@
 //!
 //! Frames are named by their number (address / 4096), alignments counted in frames.
 //!
-//! Invariants: the regions in use come first, sorted by address, disjoint and without frame 0; `free` is the number of
-//! their free frames.
+//! Invariants: the regions in use come first, sorted by address, disjoint and without frame 0; `free` is the
+//! number of their free frames.
 
 use core::{mem::MaybeUninit, ops::Range};
 
@@ -172,8 +172,8 @@ impl<'m, const REGIONS: usize> Books<'m, REGIONS> {
         self.walk(run, |region, part| region.take(part));
     }
 
-    /// Calls `each` with the regions that hold `run` and its frames there, lowest first, up to the first frame that no
-    /// region holds: returns that, or the end of the run.
+    /// Calls `each` with the regions that hold `run` and its frames there, lowest first, up to the first
+    /// frame that no region holds: returns that, or the end of the run.
     fn walk(&mut self, run: Range<usize>, mut each: impl FnMut(&mut Region<'m>, Range<usize>)) -> usize {
         let mut frame = run.start;
         let Some(at) = self.index_of(frame) else { return frame };

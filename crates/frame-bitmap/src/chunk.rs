@@ -1,20 +1,21 @@
 //! 16 MiB of frames: the package's bitmap of 4,096 bits, and counts beside it.
 //!
-//! `BitAlloc4K` is a tree of 16-bit nodes. It finds the lowest free bit, and the next free bit, in three steps, and
-//! sets and clears runs node by node. What it cannot do is see *used* bits other than one by one, so it walks runs
-//! bit by bit. What stands beside it saves the walk:
+//! `BitAlloc4K` is a tree of 16-bit nodes. It finds the lowest free bit, and the next free bit, in three
+//! steps, and sets and clears runs node by node. What it cannot do is see *used* bits other than one by one,
+//! so it walks runs bit by bit. What stands beside it saves the walk:
 //!
-//! - how many frames of each row (64) and of each block (512, 2 MiB) are free: what is wholly free is stepped over;
-//! - the *class* of each block: an upper bound of the aligned free run that it holds. 0 is nothing free, `k + 1` is at
-//!   most 2^k frames at a multiple of 2^k. A block is searched only if its class allows the run, and a search in vain
-//!   lowers the class; a free raises it to what it made.
+//! - how many frames of each row (64) and of each block (512, 2 MiB) are free: what is wholly free is stepped
+//!   over;
+//! - the *class* of each block: an upper bound of the aligned free run that it holds. 0 is nothing free,
+//!   `k + 1` is at most 2^k frames at a multiple of 2^k. A block is searched only if its class allows the run,
+//!   and a search in vain lowers the class; a free raises it to what it made.
 //!
 //! A chunk lies at a multiple of 16 MiB of physical memory: what is aligned in it is aligned.
 //!
 //! Invariants:
 //! - each count is the number of free bits in its row or its block;
-//! - a block's class is at least that of each aligned free run in it, and at most the class of its count; so it is 0 if
-//!   and only if nothing is free, and 10 if the block is wholly free and only then;
+//! - a block's class is at least that of each aligned free run in it, and at most the class of its count; so
+//!   it is 0 if and only if nothing is free, and 10 if the block is wholly free and only then;
 //! - `class` is the highest of the blocks' classes.
 
 use core::ops::Range;
@@ -119,8 +120,8 @@ impl Chunk {
         }
     }
 
-    /// The lowest free run of 2^`order` frames (1 to 512) at a multiple of 2^`order`. Blocks that seemed to have one and
-    /// have not are in a lower class afterwards.
+    /// The lowest free run of 2^`order` frames (1 to 512) at a multiple of 2^`order`. Blocks that seemed to
+    /// have one and have not are in a lower class afterwards.
     pub(crate) fn find_aligned(&mut self, order: usize) -> Option<usize> {
         for block in 0..self.blocks.len() {
             if usize::from(self.classes[block]) > order {
@@ -133,8 +134,8 @@ impl Chunk {
         None
     }
 
-    /// The lowest block at or behind the one with `frame` that may have an aligned free run of 2^`order` frames: its
-    /// first frame.
+    /// The lowest block at or behind the one with `frame` that may have an aligned free run of 2^`order`
+    /// frames: its first frame.
     pub(crate) fn next_block(&self, frame: usize, order: usize) -> Option<usize> {
         let first = frame / BLOCK;
         let at = self.classes[first..].iter().position(|&class| usize::from(class) > order)?;
@@ -231,21 +232,23 @@ impl Chunk {
         }
     }
 
-    /// The class of the largest aligned free run of a block that has a frame of `run`, which is free and lies there.
+    /// The class of the largest aligned free run of a block that has a frame of `run`, which is free and lies
+    /// there.
     fn class_around(&self, run: Range<usize>) -> u8 {
         if run.len().is_power_of_two() && run.start % run.len() == 0 {
             return self.class_at(run.start, run.len().ilog2() as u8);
         }
-        // `middle` is the multiple of the highest power of two in `run`. Of the aligned runs behind it, one that lies inside
-        // is no larger than the one that begins at `middle`, and one that reaches out is a part of it. Before it likewise.
+        // `middle` is the multiple of the highest power of two in `run`. Of the aligned runs behind it, one
+        // that lies inside is no larger than the one that begins at `middle`, and one that reaches out is a
+        // part of it. Before it likewise.
         let last = run.end - 1;
         let order = (run.start ^ last).ilog2();
         let middle = last >> order << order;
         self.class_at(middle - 1, 0).max(self.class_at(middle, 0))
     }
 
-    /// The class of the largest aligned free run of a block that holds `frame`; its 2^`order` frames around that are
-    /// free.
+    /// The class of the largest aligned free run of a block that holds `frame`; its 2^`order` frames around
+    /// that are free.
     fn class_at(&self, frame: usize, mut order: u8) -> u8 {
         while 1 << order < BLOCK {
             let size = 1 << order;

@@ -1,11 +1,11 @@
 //! The chunks of a region, built when they are first needed.
 //!
-//! A chunk that is wholly free, or that was taken as a whole, needs no bits: its state says so. Its bits are built
-//! when a part of it is taken or given back. So starting with a terabyte writes one byte for each 16 MiB, and a run
-//! of 1 GiB is taken by writing 64 of them.
+//! A chunk that is wholly free, or that was taken as a whole, needs no bits: its state says so. Its bits are
+//! built when a part of it is taken or given back. So starting with a terabyte writes one byte for each 16
+//! MiB, and a run of 1 GiB is taken by writing 64 of them.
 //!
-//! Invariant: a slot whose state is [`Bits`](State::Bits) holds a chunk. The others may hold anything, and are not
-//! read.
+//! Invariant: a slot whose state is [`Bits`](State::Bits) holds a chunk. The others may hold anything, and
+//! are not read.
 
 use core::mem::MaybeUninit;
 

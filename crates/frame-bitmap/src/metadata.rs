@@ -1,7 +1,7 @@
 //! The caller's bytes, cut into what a region keeps in them.
 //!
-//! In order: the summary (80 bytes for each GiB), the chunks (16 MiB each), and a byte of state for each chunk. Each
-//! part is aligned less than the one before, so nothing lies between them.
+//! In order: the summary (80 bytes for each GiB), the chunks (16 MiB each), and a byte of state for each
+//! chunk. Each part is aligned less than the one before, so nothing lies between them.
 
 use core::{alloc::Layout, mem::MaybeUninit};
 
@@ -53,15 +53,17 @@ pub(crate) fn cut(bytes: &mut Bytes, chunks: usize) -> Result<Parts<'_>, RegionE
     Ok(Parts { summary, slots, states })
 }
 
-/// The first bytes as `len` slots for a `T`, and the bytes behind them. `None` when they are too few or misaligned.
+/// The first bytes as `len` slots for a `T`, and the bytes behind them. `None` when they are too few or
+/// misaligned.
 fn split_off<T>(bytes: &mut Bytes, len: usize) -> Option<(&mut [MaybeUninit<T>], &mut Bytes)> {
     let (slots, rest) = bytes.split_at_mut_checked(len.checked_mul(size_of::<T>())?)?;
     let slots: *mut MaybeUninit<T> = slots.as_mut_ptr().cast();
     if !slots.is_aligned() {
         return None;
     }
-    // SAFETY: the bytes are `len` times the size of a `T`, aligned for it (checked above), and borrowed mutably for
-    // as long as the slots; a `MaybeUninit` may hold any bytes, and so may the bytes that it came from.
+    // SAFETY: the bytes are `len` times the size of a `T`, aligned for it (checked above), and borrowed
+    // mutably for as long as the slots; a `MaybeUninit` may hold any bytes, and so may the bytes that it came
+    // from.
     Some((unsafe { core::slice::from_raw_parts_mut(slots, len) }, rest))
 }
 
@@ -71,8 +73,8 @@ pub(crate) fn fill<T>(slots: &mut [MaybeUninit<T>], mut make: impl FnMut() -> T)
         slot.write(make());
     }
     let len = slots.len();
-    // SAFETY: the same memory for as long; every slot was written by the loop, and a `MaybeUninit<T>` has the size
-    // and the alignment of a `T`.
+    // SAFETY: the same memory for as long; every slot was written by the loop, and a `MaybeUninit<T>` has the
+    // size and the alignment of a `T`.
     unsafe { core::slice::from_raw_parts_mut(slots.as_mut_ptr().cast(), len) }
 }
 

@@ -130,8 +130,8 @@ impl<'m> Region<'m> {
         None
     }
 
-    /// The lowest 2 MiB block at or behind the one with `frame` that may have 2^`order` free frames (1 to 512) at a
-    /// multiple of 2^`order`: its first frame.
+    /// The lowest 2 MiB block at or behind the one with `frame` that may have 2^`order` free frames (1 to
+    /// 512) at a multiple of 2^`order`: its first frame.
     pub(crate) fn next_block(&self, frame: usize, order: usize) -> Option<usize> {
         let (from, bit) = self.place(frame);
         let mut next = self.summary.next(order + 1, from);

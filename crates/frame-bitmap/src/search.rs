@@ -1,19 +1,21 @@
 //! The lowest run of free frames that fits, wherever it begins.
 //!
-//! Aligned powers of two up to 2 MiB are found by the summary. This is for the rest: other counts and alignments, and
-//! windows. A candidate is looked at from its end: the last used frame found there rules out all starts up to it, so a
-//! search reads less the longer the run. Chunks, blocks and rows that are wholly free are stepped over, and blocks and
-//! chunks that are of too low a class for any part of the run. No frame is looked at more than twice, so "no such run" is
-//! certain, and the time is bounded by the frames there are.
+//! Aligned powers of two up to 2 MiB are found by the summary. This is for the rest: other counts and
+//! alignments, and windows. A candidate is looked at from its end: the last used frame found there rules out
+//! all starts up to it, so a search reads less the longer the run. Chunks, blocks and rows that are wholly
+//! free are stepped over, and blocks and chunks that are of too low a class for any part of the run. No frame
+//! is looked at more than twice, so "no such run" is certain, and the time is bounded by the frames there
+//! are.
 //!
-//! A run may cross from one region into another that adjoins it: the search is over a *chain* of such regions.
+//! A run may cross from one region into another that adjoins it: the search is over a *chain* of such
+//! regions.
 
 use core::ops::Range;
 
 use crate::{chunk::CLASSES, region::Region};
 
-/// The lowest start of `count` free frames that lie in `window`, at a multiple of `align` frames, in a chain of regions
-/// (at least one, each beginning where the one before ends).
+/// The lowest start of `count` free frames that lie in `window`, at a multiple of `align` frames, in a chain
+/// of regions (at least one, each beginning where the one before ends).
 pub(crate) fn lowest_run(
     chain: &[Region<'_>],
     window: &Range<usize>,
@@ -38,7 +40,8 @@ pub(crate) fn lowest_run(
     }
 }
 
-/// Every run of this layout has an aligned part of 2^`order` frames, up to 512, with at most so many frames before it.
+/// Every run of this layout has an aligned part of 2^`order` frames, up to 512, with at most so many frames
+/// before it.
 fn part(count: usize, align: usize) -> (usize, usize) {
     let limit = |order: u32| (order as usize).min(CLASSES - 1);
     // The run begins with one, or, wherever it begins, has one of at least a quarter of its length.

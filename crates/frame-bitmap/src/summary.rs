@@ -1,7 +1,8 @@
 //! Which chunks have what: for each class from 1 to 10, one bit for each chunk.
 //!
-//! The bit of class `k + 1` says that the chunk is of this class or a higher one, so that it may have 2^k free frames
-//! at a multiple of 2^k. A word is 1 GiB: finding the next chunk for a run reads one word for each.
+//! The bit of class `k + 1` says that the chunk is of this class or a higher one, so that it may have 2^k
+//! free frames at a multiple of 2^k. A word is 1 GiB: finding the next chunk for a run reads one word for
+//! each.
 //!
 //! Invariant: bits of chunks that there are not are 0.
 

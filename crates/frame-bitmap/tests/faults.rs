@@ -76,8 +76,8 @@ fn a_bad_free_of_a_run_frees_nothing() {
 
 #[test]
 fn a_run_of_two_mib_does_not_walk_bits() {
-    // The package walks 2 MiB bit by bit, and everything below it. Here the walk would be over 64 GiB of single used
-    // frames: if it was one, this test would take minutes.
+    // The package walks 2 MiB bit by bit, and everything below it. Here the walk would be over 64 GiB of
+    // single used frames: if it was one, this test would take minutes.
     let chunks = 1 << 12;
     let bitmap = bitmap(&[(4096, chunks * 4096)]);
     for block in 0..chunks * 8 {

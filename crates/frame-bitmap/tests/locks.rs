@@ -17,8 +17,8 @@ struct Counting(AtomicBool);
 
 static LOCKED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the flag is taken by an exchange from false to true, so by one thread at a time; acquire and release order
-// what the lock guards.
+// SAFETY: the flag is taken by an exchange from false to true, so by one thread at a time; acquire and
+// release order what the lock guards.
 unsafe impl lock_api::RawMutex for Counting {
     #[allow(clippy::declare_interior_mutable_const)]
     const INIT: Self = Self(AtomicBool::new(false));

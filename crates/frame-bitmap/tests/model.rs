@@ -74,8 +74,8 @@ impl Rng {
     }
 }
 
-/// Regions with ragged ends, single frames, seams (inside a row, inside a block, inside a chunk), over the edges of
-/// chunks, and one that is a whole chunk.
+/// Regions with ragged ends, single frames, seams (inside a row, inside a block, inside a chunk), over the
+/// edges of chunks, and one that is a whole chunk.
 const REGIONS: [(usize, usize); 11] = [
     (1, 62),
     (63, 3),
@@ -152,7 +152,8 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
                 }
             }
             4 => {
-                // A bulk free with bad frames among the good ones: the good ones are freed, the first bad one named.
+                // A bulk free with bad frames among the good ones: the good ones are freed, the first bad one
+                // named.
                 let mut frames = Vec::new();
                 let mut expected = Ok(());
                 for _ in 0..rng.below(20) {
@@ -205,8 +206,8 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
                     Ok(start) => {
                         let start = start.as_usize() / FRAME_SIZE;
                         assert!(start % align == 0 && low <= start && start + count <= high);
-                        // In a window the lowest run. Else the lowest aligned power of two of one region that holds
-                        // the run, if there is one, and then the lowest run.
+                        // In a window the lowest run. Else the lowest aligned power of two of one region that
+                        // holds the run, if there is one, and then the lowest run.
                         let block = count.next_power_of_two().max(align);
                         let whole = (0..13_000).step_by(block).find(|&s| {
                             model.is_free(s, block)

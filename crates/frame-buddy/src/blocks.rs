@@ -1,12 +1,12 @@
 //! Runs cut into blocks.
 //!
-//! A buddy system knows only *blocks*: a power of two of frames, starting at a multiple of that number. Any run of
-//! frames is cut into few of them, at most two of each size: `5..12` is `5`, `6..8`, `8..12`.
+//! A buddy system knows only *blocks*: a power of two of frames, starting at a multiple of that number. Any
+//! run of frames is cut into few of them, at most two of each size: `5..12` is `5`, `6..8`, `8..12`.
 
 use core::ops::Range;
 
-/// Sizes of block that the package keeps, from one frame to [`MAX_BLOCK`] frames. On 32-bit machines no more than
-/// there are frames, because the package shifts a `usize` by this.
+/// Sizes of block that the package keeps, from one frame to [`MAX_BLOCK`] frames. On 32-bit machines no more
+/// than there are frames, because the package shifts a `usize` by this.
 pub(crate) const ORDERS: usize = if usize::BITS < 64 { 21 } else { 33 };
 
 /// Frames in the largest block: 2^32 (16 TiB).

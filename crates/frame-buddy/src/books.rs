@@ -1,17 +1,17 @@
 //! What the lock guards: the package's free lists, and beside them the bits that say who owns what.
 //!
-//! The package answers fast and believes everything it is told: it takes a double free for a new free block, a
-//! region added twice for twice the memory, and it subtracts what was freed from what was allocated without a look.
-//! So each call is checked against the bits first, and the package is told only what is true.
+//! The package answers fast and believes everything it is told: it takes a double free for a new free block,
+//! a region added twice for twice the memory, and it subtracts what was freed from what was allocated without
+//! a look. So each call is checked against the bits first, and the package is told only what is true.
 //!
 //! Frames are named by their number (address / 4096), alignments counted in frames.
 //!
 //! Invariants, whenever the lock is free:
 //! - the frames in the package's free lists are those whose bit is set, and `free` is their number;
-//! - a block whose frames are all free lies within *one* block of the free lists (two free halves are always joined),
-//!   so that [`carve`](Books::carve) finds it;
-//! - regions are sorted, and no two overlap or adjoin: adjoining ones are made one when they are added, so a run that
-//!   crosses their seam is like any other.
+//! - a block whose frames are all free lies within *one* block of the free lists (two free halves are always
+//!   joined), so that [`carve`](Books::carve) finds it;
+//! - regions are sorted, and no two overlap or adjoin: adjoining ones are made one when they are added, so a
+//!   run that crosses their seam is like any other.
 
 use core::ops::Range;
 
@@ -27,10 +27,11 @@ use crate::{
 
 /// Most heap bytes for each block in a free list, and for each list that ever had one.
 ///
-/// A free list is a `BTreeSet<usize>`. On 64-bit machines a leaf takes 104 bytes (room for 11 numbers, a pointer and
-/// two `u16`) and an inner node 200 (12 pointers more); every node but the root holds at least 5 numbers, and an inner
-/// one has a child more than numbers. The dearest sets are those of 11 and more numbers with nodes of 5: 408 bytes for
-/// 11, 1,848 for 71, 24 bytes a number in the long run. A set that was emptied keeps one leaf.
+/// A free list is a `BTreeSet<usize>`. On 64-bit machines a leaf takes 104 bytes (room for 11 numbers, a
+/// pointer and two `u16`) and an inner node 200 (12 pointers more); every node but the root holds at least 5
+/// numbers, and an inner one has a child more than numbers. The dearest sets are those of 11 and more numbers
+/// with nodes of 5: 408 bytes for 11, 1,848 for 71, 24 bytes a number in the long run. A set that was emptied
+/// keeps one leaf.
 const BLOCK_BYTES: usize = 28;
 const LIST_BYTES: usize = 104;
 
@@ -76,7 +77,8 @@ impl<const REGIONS: usize> Books<REGIONS> {
         joined.iter().for_each(|part| bits.join(part));
         bits.set(frames.clone());
 
-        // The places of the joined ones go to the end of the used part, and all but one of them fall out of it.
+        // The places of the joined ones go to the end of the used part, and all but one of them fall out of
+        // it.
         if at == behind {
             self.regions[at..=self.used_regions].rotate_right(1);
             self.used_regions += 1;
@@ -259,7 +261,8 @@ impl<const REGIONS: usize> Books<REGIONS> {
     }
 
     fn mark_used(&mut self, run: Range<usize>) {
-        // A run that came from the free lists is managed, and lies in one region because adjoining ones are joined.
+        // A run that came from the free lists is managed, and lies in one region because adjoining ones are
+        // joined.
         self.free -= run.len();
         if let Some(region) = self.region_of_mut(run.start) {
             region.clear(run);

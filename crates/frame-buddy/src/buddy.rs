@@ -12,8 +12,8 @@ use crate::books::{Books, address, numbers};
 
 /// A buddy system behind a lock.
 ///
-/// `R` is the lock (a spin lock by default; any [`lock_api::RawMutex`], such as one that masks interrupts) and
-/// `REGIONS` the most regions, adjoining ones counted once. Needs a global heap, so it is not
+/// `R` is the lock (a spin lock by default; any [`lock_api::RawMutex`], such as one that masks interrupts)
+/// and `REGIONS` the most regions, adjoining ones counted once. Needs a global heap, so it is not
 /// [`HeapFree`](frame_core::HeapFree): it must not feed that heap.
 ///
 /// ```
@@ -26,7 +26,8 @@ use crate::books::{Books, address, numbers};
 /// // SAFETY: nobody else uses this memory (nothing is behind it in this example).
 /// unsafe { FRAMES.add_region(ram) }?;
 ///
-/// let five = FrameLayout::new(5, 0x1_0000)?; // five frames, at a multiple of 64 KiB: the other three stay free
+/// // Five frames, at a multiple of 64 KiB: the eleven behind them stay free.
+/// let five = FrameLayout::new(5, 0x1_0000)?;
 /// let run = FRAMES.alloc(five)?;
 /// assert_eq!(FRAMES.stats().used_frames(), 5);
 /// // SAFETY: the run was allocated above and is not used.
@@ -46,12 +47,12 @@ impl<R: RawMutex, const REGIONS: usize> Buddy<R, REGIONS> {
         Self { books: Mutex::new(Books::new()) }
     }
 
-    /// Takes a region over, at any time. One bit for each frame of it is kept on the heap; a region that adjoins
-    /// others becomes one with them, and their bits are copied.
+    /// Takes a region over, at any time. One bit for each frame of it is kept on the heap; a region that
+    /// adjoins others becomes one with them, and their bits are copied.
     ///
     /// # Errors
-    /// The region holds frame 0, overlaps a managed one, is one too many, or the heap has no room for its bits.
-    /// Nothing changes then.
+    /// The region holds frame 0, overlaps a managed one, is one too many, or the heap has no room for its
+    /// bits. Nothing changes then.
     ///
     /// # Safety
     /// The frames are RAM that nobody else uses from now on.
@@ -86,11 +87,12 @@ fn freed(start: PhysAddr, layout: FrameLayout) -> Result<Range<usize>, DeallocEr
     Ok(first..first + layout.count())
 }
 
-// SAFETY: all under one lock. Frames come from the package's free lists, which hold exactly the frames whose bit says
-// free (an invariant of `Books`); the bit is cleared when they are handed out and set when they come back, and a free is
-// refused unless all its bits are clear and lie in a region, so a frame has one owner. Regions hold RAM (the promise of
-// `add_region`) and not frame 0. The free lists' blocks are aligned to their size, and runs found in the bits start at a
-// multiple of the alignment. The package keeps its lists on the heap: nothing is written to frames.
+// SAFETY: all under one lock. Frames come from the package's free lists, which hold exactly the frames whose
+// bit says free (an invariant of `Books`); the bit is cleared when they are handed out and set when they come
+// back, and a free is refused unless all its bits are clear and lie in a region, so a frame has one owner.
+// Regions hold RAM (the promise of `add_region`) and not frame 0. The free lists' blocks are aligned to their
+// size, and runs found in the bits start at a multiple of the alignment. The package keeps its lists on the
+// heap: nothing is written to frames.
 unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for Buddy<R, REGIONS> {
     fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
         if layout.is_single() {

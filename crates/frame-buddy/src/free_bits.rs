@@ -1,10 +1,10 @@
 //! Which frames of a region are free: one bit a frame.
 //!
-//! The package forgets a frame when it hands it out, and so cannot tell a right free from a wrong one. These bits
-//! can. They also find the runs that a buddy system does not see, because they straddle its blocks.
+//! The package forgets a frame when it hands it out, and so cannot tell a right free from a wrong one. These
+//! bits can. They also find the runs that a buddy system does not see, because they straddle its blocks.
 //!
-//! Frames are named by their number (address / 4096). Words begin at multiples of 64 frames, so that the bits of
-//! two regions that adjoin can be joined word by word.
+//! Frames are named by their number (address / 4096). Words begin at multiples of 64 frames, so that the bits
+//! of two regions that adjoin can be joined word by word.
 //!
 //! Invariant: a bit outside the region is 0 (not free).
 
@@ -93,7 +93,8 @@ impl FreeBits {
         self.first(run, Look::Used)
     }
 
-    /// The lowest run of `count` free frames that lies in `window` and starts at a multiple of `align` frames.
+    /// The lowest run of `count` free frames that lies in `window` and starts at a multiple of `align`
+    /// frames.
     ///
     /// Looks at a candidate from its end: the last used frame found there rules out all starts up to it. So a
     /// search reads less the longer the run, and no word more than twice.
@@ -180,7 +181,8 @@ const STARTS: [u64; 5] = [
     0x0000_0001_0000_0001,
 ];
 
-/// The bits of word `index` (counted from frame 0) that lie in `run`, which is not empty and reaches this word.
+/// The bits of word `index` (counted from frame 0) that lie in `run`, which is not empty and reaches this
+/// word.
 fn mask(index: usize, run: &Range<usize>) -> u64 {
     let from = run.start.saturating_sub(index * BITS);
     let until = (run.end - index * BITS).min(BITS);

@@ -72,7 +72,8 @@ impl Rng {
     }
 }
 
-/// Regions with ragged ends, single frames, seams (some inside a word, some inside a block) and a hole of one frame.
+/// Regions with ragged ends, single frames, seams (some inside a word, some inside a block) and a hole of one
+/// frame.
 const REGIONS: [(usize, usize); 9] =
     [(1, 62), (63, 3), (66, 130), (300, 1), (302, 7), (511, 2), (640, 700), (1340, 500), (3000, 1)];
 
@@ -131,7 +132,8 @@ fn random_work(seed: u64, steps: usize, late_regions: usize) {
                 }
             }
             4 => {
-                // A bulk free with bad frames among the good ones: the good ones are freed, the first bad one named.
+                // A bulk free with bad frames among the good ones: the good ones are freed, the first bad one
+                // named.
                 let mut frames = Vec::new();
                 let mut expected = Ok(());
                 for _ in 0..rng.below(20) {
