@@ -7,7 +7,7 @@ use frame_core::{
 
 use crate::{
     Tree,
-    geometry::{Frame, Frames},
+    geometry::{Frame, Frames, ROW_FRAMES, mask},
     region::Region,
     single::Sink,
     sync::Relaxed,
@@ -71,7 +71,7 @@ impl<'t, 'm, const REGIONS: usize> BulkFree<'t, 'm, REGIONS> {
             let block = region.block(row.block());
             if let Err(free) = block.give_row(row.in_block(), mask) {
                 let _ = block.give_row(row.in_block(), mask & !free);
-                self.refuse(not_allocated(Frame(row.first_frame().0 + free.trailing_zeros() as usize)));
+                self.refuse(not_allocated(row.frame(free.trailing_zeros())));
             }
         }
     }
@@ -97,6 +97,19 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
             return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
         }
         let frames = Frames::new(Frame::of(start), layout.count());
+        if let Some(region) = self.regions.find(frames.lo).filter(|region| frames.hi <= region.frames().hi) {
+            let row = frames.lo.row();
+            if Frame(frames.hi.0 - 1).row() == row {
+                // One word says all: it is checked and changed by one operation.
+                let mask = mask(frames.lo.0 % ROW_FRAMES, frames.count());
+                let freed = region.block(row.block()).give_row(row.in_block(), mask);
+                return freed.map_err(|free| not_allocated(row.frame(free.trailing_zeros())));
+            }
+            if let Some(free) = region.lowest_free(frames) {
+                return Err(not_allocated(free));
+            }
+            return region.give(frames).map_err(not_allocated);
+        }
         self.check_owned(frames)?;
         self.regions.give(frames).map_err(not_allocated)
     }

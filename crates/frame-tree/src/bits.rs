@@ -4,7 +4,7 @@
 //! a bit is one if it starts a run of order `k + 1`. Every longer run contains two of the next shorter ones, so the
 //! folds are nested: once one is zero, all later ones are.
 
-use crate::geometry::ROW_FRAMES;
+use crate::geometry::{BLOCK_ROWS, ROW_FRAMES};
 
 /// Orders of runs that fit in a row: 0 to 6.
 pub(crate) const ROW_ORDER: usize = 6;
@@ -54,6 +54,24 @@ pub(crate) const fn largest(row: u64) -> usize {
         + (d != 0) as usize
         + (e != 0) as usize
         + (f != 0) as usize
+}
+
+/// The order of the largest free run in any of the rows; `None` if nothing is free.
+pub(crate) fn largest_of(rows: [u64; BLOCK_ROWS]) -> Option<usize> {
+    let any = |rows: [u64; BLOCK_ROWS]| rows.iter().fold(0, |any, row| any | row) != 0;
+    if !any(rows) {
+        return None;
+    }
+    // All rows one fold at a time, as far as any of them goes: broken blocks are cheap.
+    let (mut starts, mut order) = (rows, 0);
+    while order < ROW_ORDER {
+        starts = starts.map(|starts| fold(starts, order));
+        if !any(starts) {
+            break;
+        }
+        order += 1;
+    }
+    Some(order)
 }
 
 /// A free run of `order` that breaks up as little as can be: the order of the largest run around it, and where it
@@ -119,6 +137,13 @@ mod tests {
             }
             let largest_naive = (0..=ROW_ORDER).rev().find(|k| naive_runs(row, *k) != 0).unwrap_or(0);
             prop_assert_eq!(largest(row), largest_naive);
+        }
+
+        #[test]
+        fn of_several_rows_the_best_counts(rows in prop::array::uniform8(rows()), sparse in any::<bool>()) {
+            let rows = if sparse { rows.map(|row| row & 0x1111_0401_0000_0300) } else { rows };
+            let naive = rows.into_iter().filter(|row| *row != 0).map(largest).max();
+            prop_assert_eq!(largest_of(rows), naive);
         }
 
         #[test]

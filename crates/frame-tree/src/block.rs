@@ -25,8 +25,10 @@ use core::sync::atomic::fence;
 
 use crate::{
     bits,
-    geometry::{BLOCK_ROWS, Blocks, Frame, Frames, Group, ROW_FRAMES},
+    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, ROW_FRAMES},
+    hints::{class_of, snapshot},
     region::{BlockRef, Region},
+    storage::{Rows, WHOLE},
     sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst},
 };
 
@@ -43,32 +45,30 @@ fn take(row: &AtomicU64, mask: u64) -> Result<(), u64> {
     Err(mask & !free)
 }
 
-impl BlockRef<'_> {
-    /// Takes a wholly free block. On success the caller owns all its frames, and its rows are live and zero unless
-    /// it is `open`ed first, as [`claim_and_open`](Self::claim_and_open) does.
+/// A block whose 512 frames are all owned by whoever has this: fresh from `claim`, its rows not live, or zero.
+#[derive(Debug)]
+pub(crate) struct OwnedBlock<'r>(BlockRef<'r>);
+
+impl<'r> OwnedBlock<'r> {
+    /// The block.
     #[inline]
-    pub(crate) fn claim(self) -> bool {
-        self.group.taken.fetch_or(self.bit, AcqRel) & self.bit == 0
+    pub(crate) fn block(&self) -> BlockRef<'r> {
+        self.0
     }
 
-    /// Takes a wholly free block and gives back what the caller does not keep: `rows` are the frames given back.
+    /// Keeps all frames. The rows are live and zero then.
     #[inline]
-    pub(crate) fn claim_and_open(self, rows: [u64; BLOCK_ROWS]) -> bool {
-        let claimed = self.claim();
-        if claimed {
-            self.open(rows);
+    pub(crate) fn keep(self) -> BlockRef<'r> {
+        if self.0.rows().is_none() {
+            self.write_first([0; BLOCK_ROWS]);
         }
-        claimed
+        self.0
     }
 
-    /// Gives back the frames `free` of a block that the caller owns as a whole.
-    fn open(self, free: [u64; BLOCK_ROWS]) {
-        match self.rows() {
-            None => {
-                // SAFETY: the caller just claimed the block, owns all its frames, and `live` is not set: it is set
-                // only here, by the owner of the whole block.
-                unsafe { self.storage.write_first(self.block, free) }
-            }
+    /// Keeps some frames, and gives the frames `free` back.
+    pub(crate) fn open(self, free: [u64; BLOCK_ROWS]) -> BlockRef<'r> {
+        match self.0.rows() {
+            None => self.write_first(free),
             Some(rows) => {
                 for (row, value) in rows.iter().zip(free) {
                     if value != 0 {
@@ -77,16 +77,32 @@ impl BlockRef<'_> {
                 }
             }
         }
-        // The stores come before the look at the hints: see `hints`.
-        fence(SeqCst);
-        if let Some(class) = self.class() {
-            self.raise(class);
+        if let Some(class) = class_of(free) {
+            // The stores come before the look at the hints: see `hints`.
+            fence(SeqCst);
+            self.0.raise(class);
         }
+        self.0
     }
 
-    /// Gives back the frames from `kept` (0 to 512) on of a block that the caller owns as a whole.
-    pub(crate) fn open_above(self, kept: usize) {
-        self.open(rows_above(kept));
+    /// Keeps the frames below `kept` (0 to 512), and gives the others back.
+    pub(crate) fn open_above(self, kept: usize) -> BlockRef<'r> {
+        self.open(rows_above(kept))
+    }
+
+    fn write_first(&self, rows: [u64; BLOCK_ROWS]) {
+        // SAFETY: this value says that the block was claimed and all its frames are owned by its holder, who is this
+        // thread. `live` is not set: the callers looked, and it is set only here, by the owner of the whole block.
+        unsafe { self.0.storage.write_first(self.0.block, rows) }
+    }
+}
+
+impl<'r> BlockRef<'r> {
+    /// Takes a wholly free block.
+    #[inline]
+    pub(crate) fn claim(self) -> Option<OwnedBlock<'r>> {
+        let before = self.group.taken.fetch_or(self.bit, AcqRel);
+        (before & self.bit == 0).then_some(OwnedBlock(self))
     }
 
     /// Takes the frames of `mask` from row `row` and says which, lowest first and at most `most` of them.
@@ -159,7 +175,8 @@ impl BlockRef<'_> {
                 for (row, mask) in frames.rows() {
                     rest[row.in_block()] &= !mask;
                 }
-                if self.claim_and_open(rest) {
+                if let Some(owned) = self.claim() {
+                    owned.open(rest);
                     return Ok(());
                 }
             }
@@ -181,19 +198,19 @@ impl BlockRef<'_> {
             return Err(mask);
         }
         let Some(rows) = self.rows() else { return Err(mask) };
-        let row = &rows[row];
-        let mut free = row.load(Relaxed);
+        let word = &rows[row];
+        let mut free = word.load(Relaxed);
         loop {
             if free & mask != 0 {
                 return Err(free & mask);
             }
-            match row.compare_exchange_weak(free, free | mask, SeqCst, Relaxed) {
+            match word.compare_exchange_weak(free, free | mask, SeqCst, Relaxed) {
                 Ok(_) => break,
                 Err(now) => free = now,
             }
         }
         if free | mask == !0 {
-            self.row_filled();
+            self.row_filled(rows);
         } else {
             self.raise(bits::largest(free | mask));
         }
@@ -201,11 +218,10 @@ impl BlockRef<'_> {
     }
 
     /// A row became full: runs longer than a row may be free now.
-    #[cold]
-    #[inline(never)]
-    fn row_filled(self) {
-        if let Some(class) = self.class() {
-            self.raise(class);
+    #[inline]
+    fn row_filled(self, rows: &Rows) {
+        if !self.is_hinted(WHOLE) {
+            self.raise(class_of(snapshot(rows)).unwrap_or(0));
         }
     }
 
@@ -218,10 +234,19 @@ impl BlockRef<'_> {
         for (row, mask) in frames.rows() {
             if let Err(free) = self.give_row(row.in_block(), mask) {
                 let _ = self.give_row(row.in_block(), mask & !free);
-                result = result.and(Err(Frame(row.first_frame().0 + free.trailing_zeros() as usize)));
+                result = result.and(Err(row.frame(free.trailing_zeros())));
             }
         }
         result
+    }
+
+    /// How many of the block's frames are free.
+    pub(crate) fn count_free(self) -> usize {
+        match self.rows() {
+            _ if self.is_untouched() => BLOCK_FRAMES,
+            Some(rows) => rows.iter().map(|row| row.load(Relaxed).count_ones() as usize).sum(),
+            None => 0,
+        }
     }
 
     /// The lowest of `frames`, all of this block, that is free.
@@ -231,10 +256,13 @@ impl BlockRef<'_> {
             return Some(frames.lo);
         }
         let Some(rows) = self.rows() else { return Some(frames.lo) };
+        if frames.count() == BLOCK_FRAMES && rows.iter().fold(0, |any, row| any | row.load(Acquire)) == 0 {
+            return None;
+        }
         for (row, mask) in frames.rows() {
             let free = rows[row.in_block()].load(Acquire) & mask;
             if free != 0 {
-                return Some(Frame(row.first_frame().0 + free.trailing_zeros() as usize));
+                return Some(row.frame(free.trailing_zeros()));
             }
         }
         None
@@ -280,11 +308,8 @@ impl Region<'_> {
             }
         }
         for block in blocks.iter() {
-            let block = self.block(block);
-            if block.rows().is_none() {
-                // SAFETY: this thread just claimed the block and owns all of its frames; `live` is not set.
-                unsafe { self.storage.write_first(block.block, [0; BLOCK_ROWS]) };
-            }
+            // The bit in `taken` was set by this thread.
+            OwnedBlock(self.block(block)).keep();
         }
         true
     }
@@ -349,15 +374,6 @@ impl Region<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Makes every open block of `group` that has nothing but free frames untouched again. Whether there was one.
-    pub(crate) fn close_blocks(&self, group: Group, candidates: u64) -> bool {
-        let mut any = false;
-        for bit in crate::geometry::bits(candidates) {
-            any |= self.block(group.block(bit)).close(self);
-        }
-        any
     }
 }
 

@@ -83,6 +83,12 @@ impl Row {
         Frame(self.0 * ROW_FRAMES)
     }
 
+    /// Frame `bit` (0 to 63) of the row.
+    #[inline(always)]
+    pub(crate) const fn frame(self, bit: u32) -> Frame {
+        Frame(self.0 * ROW_FRAMES + bit as usize)
+    }
+
     #[inline(always)]
     pub(crate) const fn block(self) -> Block {
         Block(self.0 / BLOCK_ROWS)
@@ -222,8 +228,13 @@ impl Frames {
 
     /// The range row by row: the row, and which of its frames are meant (never none of them).
     pub(crate) fn rows(self) -> impl Iterator<Item = (Row, u64)> {
-        let rows = if self.is_empty() { 0..0 } else { self.lo.row().0..Frame(self.hi.0 - 1).row().0 + 1 };
-        rows.map(move |row| (Row(row), self.row_mask(Row(row))))
+        let (first, end) = (self.lo.row().0, self.hi.0.div_ceil(ROW_FRAMES));
+        let end = if self.is_empty() { first } else { end };
+        (first..end).map(move |row| {
+            let from = if row == first { !0 << (self.lo.0 % ROW_FRAMES) } else { !0 };
+            let to = if row + 1 == end { !0 >> (self.hi.0.wrapping_neg() % ROW_FRAMES) } else { !0 };
+            (Row(row), from & to)
+        })
     }
 }
 

@@ -17,10 +17,10 @@
 //! [`refresh`]: BlockRef::refresh
 
 use crate::{
-    bits,
-    geometry::{GROUP_BLOCKS, Group},
+    bits::{self, ROW_ORDER},
+    geometry::{BLOCK_ROWS, Group},
     region::{BlockRef, Region},
-    storage::{CLASSES, WHOLE},
+    storage::{CLASSES, Rows, WHOLE},
     sync::{AtomicU64, Relaxed, SeqCst},
 };
 
@@ -38,35 +38,50 @@ fn clear(word: &AtomicU64, bit: u64) -> bool {
     word.load(Relaxed) & bit != 0 && word.fetch_and(!bit, SeqCst) & bit != 0
 }
 
-impl BlockRef<'_> {
-    /// The class of the block as its rows have it now; `None` if they have no free frame.
-    pub(crate) fn class(self) -> Option<usize> {
-        if self.is_untouched() {
-            return None;
-        }
-        let rows = self.rows()?;
-        let (mut full, mut any, mut order) = (0u8, 0, 0);
-        for (i, row) in rows.iter().enumerate() {
-            let free = row.load(SeqCst);
-            any |= free;
-            full |= u8::from(free == !0) << i;
-            order = order.max(bits::largest(free));
-        }
+/// What the rows of a block were at some time, each by itself.
+pub(crate) fn snapshot(rows: &Rows) -> [u64; BLOCK_ROWS] {
+    core::array::from_fn(|row| rows[row].load(SeqCst))
+}
+
+/// The class of a block with these rows; `None` if they have no free frame.
+pub(crate) fn class_of(rows: [u64; BLOCK_ROWS]) -> Option<usize> {
+    let full = rows.iter().enumerate().fold(0u8, |full, (i, row)| full | u8::from(*row == !0) << i);
+    if full != 0 {
         let pairs = full & full >> 1 & 0x55;
         let quads = pairs & pairs >> 2 & 0x11;
-        match () {
-            () if any == 0 => None,
-            () if full == !0 => Some(WHOLE),
-            () if quads != 0 => Some(8),
-            () if pairs != 0 => Some(7),
-            () => Some(order),
-        }
+        return Some(match (pairs, quads) {
+            _ if full == !0 => WHOLE,
+            (0, _) => ROW_ORDER,
+            (_, 0) => ROW_ORDER + 1,
+            _ => ROW_ORDER + 2,
+        });
+    }
+    bits::largest_of(rows)
+}
+
+impl BlockRef<'_> {
+    /// The rows as they are now: zero if the block is untouched.
+    #[inline]
+    fn snapshot(self) -> [u64; BLOCK_ROWS] {
+        self.rows().map_or([0; BLOCK_ROWS], snapshot)
+    }
+
+    /// The class of the block as its rows have it now; `None` if they have no free frame.
+    #[cfg(test)]
+    pub(crate) fn class(self) -> Option<usize> {
+        class_of(self.snapshot())
+    }
+
+    /// Whether the hint says that the block is of `class` or more.
+    #[inline(always)]
+    pub(crate) fn is_hinted(self, class: usize) -> bool {
+        self.group.has[class].load(SeqCst) & self.bit != 0
     }
 
     /// Says that a run of `class` is free in the block's rows. Called after the row was changed.
     #[inline(always)]
     pub(crate) fn raise(self, class: usize) {
-        if self.group.has[class].load(SeqCst) & self.bit == 0 {
+        if !self.is_hinted(class) {
             self.raise_to(class);
         }
     }
@@ -82,15 +97,23 @@ impl BlockRef<'_> {
     }
 
     /// Makes the hints say what the rows say.
-    #[cold]
     #[inline(never)]
     pub(crate) fn refresh(self) {
-        let above = self.class().map_or(0, |class| class + 1);
-        for word in self.group.has[above..].iter().rev() {
-            clear(word, self.bit);
+        let seen = self.snapshot();
+        let mut class = class_of(seen);
+        let above = class.map_or(0, |class| class + 1);
+        let mut cleared = false;
+        for word in &self.group.has[above..] {
+            cleared |= clear(word, self.bit);
         }
-        // Again: a free between the look and the clearing found its hint set, and left it to us.
-        if let Some(class) = self.class() {
+        if cleared {
+            // Again: a free between the look and the clearing found its hint set, and left it to us.
+            let now = self.snapshot();
+            if now != seen {
+                class = class_of(now);
+            }
+        }
+        if let Some(class) = class {
             self.raise_to(class);
         }
     }
@@ -141,4 +164,4 @@ impl Region<'_> {
     }
 }
 
-const _: () = assert!(CLASSES == 10 && GROUP_BLOCKS == 64);
+const _: () = assert!(CLASSES == 10);

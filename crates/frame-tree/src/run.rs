@@ -12,12 +12,12 @@ use frame_core::{FRAME_SIZE, FrameLayout};
 
 use crate::{
     bits::{self, ROW_ORDER},
-    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, ROW_FRAMES, mask},
+    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Block, Blocks, Frame, Frames, ROW_FRAMES, mask},
     region::BlockRef,
-    registry::Registry,
-    search::{Look, Reserved},
-    shard::{Place, Shard},
-    storage::{CLASSES, WHOLE},
+    registry::{Registry, SlotIndex},
+    search::{Look, Reserved, Scope},
+    shard::{Cursor, Place, Shard},
+    storage::WHOLE,
     sync::{AcqRel, Relaxed},
     zone::zones,
 };
@@ -25,26 +25,28 @@ use crate::{
 /// What a layout means to the tree.
 #[derive(Clone, Copy, Debug)]
 enum Request {
-    /// An aligned run of `order` (0 to 8) inside a block.
-    Small { order: usize },
-    /// Whole blocks, the first at a multiple of `align` blocks.
-    Blocks { blocks: usize, align: usize },
+    /// `count` frames at the start of an aligned run of `order` (0 to 8) inside a block.
+    Small { order: usize, count: usize },
+    /// `count` frames at the start of `blocks` whole blocks, the first at a multiple of `align` blocks.
+    Blocks { blocks: usize, align: usize, count: usize },
 }
 
 impl Request {
+    #[inline]
     fn of(layout: FrameLayout) -> Self {
-        let align = layout.align() / FRAME_SIZE;
-        let size = layout.count().next_power_of_two().max(align);
+        let (count, align) = (layout.count(), layout.align() / FRAME_SIZE);
+        let size = count.next_power_of_two().max(align);
         if size < BLOCK_FRAMES {
-            return Self::Small { order: size.trailing_zeros() as usize };
+            return Self::Small { order: size.trailing_zeros() as usize, count };
         }
-        Self::Blocks { blocks: layout.count().div_ceil(BLOCK_FRAMES), align: align.div_ceil(BLOCK_FRAMES) }
+        Self::Blocks { blocks: count.div_ceil(BLOCK_FRAMES), align: align.div_ceil(BLOCK_FRAMES), count }
     }
 }
 
 impl BlockRef<'_> {
     /// Takes the first `count` frames of an aligned free run of `order` (0 to 8) in the block's rows: of the run
     /// that breaks up least.
+    #[inline]
     fn take_run(self, order: usize, count: usize) -> Option<Frame> {
         if order <= ROW_ORDER { self.take_from_row(order, count) } else { self.take_rows(order, count) }
     }
@@ -53,38 +55,38 @@ impl BlockRef<'_> {
         let rows = self.rows()?;
         loop {
             // The best row: the smallest class, then the lowest.
-            let mut best: Option<(usize, usize, usize, u64)> = None;
+            let (mut least, mut best) = (usize::MAX, None);
             for (row, word) in rows.iter().enumerate() {
                 let free = word.load(Relaxed);
-                let Some((class, at)) = bits::best_fit(free, order) else { continue };
-                if best.is_none_or(|(least, ..)| class < least) {
-                    best = Some((class, row, at, free));
-                    if class == order {
-                        break;
+                if let Some((class, at)) = bits::best_fit(free, order) {
+                    if class < least {
+                        (least, best) = (class, Some((row, at, free)));
+                        if class == order {
+                            break;
+                        }
                     }
                 }
             }
-            let (_, row, at, free) = best?;
-            let taken = free & !mask(at, count);
-            if rows[row].compare_exchange(free, taken, AcqRel, Relaxed).is_ok() {
+            let (row, at, free) = best?;
+            let rest = free & !mask(at, count);
+            if rows[row].compare_exchange(free, rest, AcqRel, Relaxed).is_ok() {
                 return Some(Frame(self.block.row(row).first_frame().0 + at));
             }
             // Somebody changed the row: look again.
         }
     }
 
+    #[inline(never)]
     fn take_rows(self, order: usize, count: usize) -> Option<Frame> {
         let rows = self.rows()?;
-        let length = 1 << (order - ROW_ORDER);
-        let is_full = |row: usize| rows[row].load(Relaxed) == !0;
-        let runs = || (0..BLOCK_ROWS).step_by(length).filter(|at| (*at..at + length).all(is_full));
-        // A run of order 7 had better not break one of order 8.
-        let breaks = |at: &usize| {
-            let half = at & !3;
-            (half..half + 4).all(is_full)
-        };
-        for may_break in [false, true] {
-            for at in runs().filter(|at| may_break || order == 8 || !breaks(at)) {
+        let full =
+            rows.iter().enumerate().fold(0u8, |full, (i, row)| full | u8::from(row.load(Relaxed) == !0) << i);
+        // The starts of full pairs, and of full quads. A pair had better not break a quad.
+        let pairs = full & full >> 1 & 0x55;
+        let quads = pairs & pairs >> 2 & 0x11;
+        let candidates = if order == 8 { [quads, 0] } else { [pairs & !(quads | quads << 2), quads] };
+        for starts in candidates {
+            for at in (0..BLOCK_ROWS).filter(|at| starts >> at & 1 == 1) {
                 let frames = Frames::new(self.block.row(at).first_frame(), count);
                 if self.take_exactly(frames).is_ok() {
                     return Some(frames.lo);
@@ -95,110 +97,126 @@ impl BlockRef<'_> {
     }
 }
 
+/// A region's slot, a block and a frame of it that were found.
+type Found = (SlotIndex, Block, Frame);
+
+impl Scope<'_> {
+    /// Takes a small run from an open block, or else from an untouched one.
+    fn take_small(self, order: usize, count: usize) -> Option<(Block, Frame)> {
+        let open = |reserved| {
+            self.search_open(order, reserved, |block| match block.take_run(order, count) {
+                Some(frame) => Look::Found((block.block, frame)),
+                None => Look::Nothing,
+            })
+        };
+        let untouched = || {
+            let block = self.claim_lowest()?.open_above(count).block;
+            Some((block, block.first_frame()))
+        };
+        open(Reserved::Avoid).or_else(untouched).or_else(|| open(Reserved::Only))
+    }
+
+    /// Takes `count` frames at the start of an open block with nothing but free frames.
+    fn take_whole(self, align: usize, count: usize) -> Option<Frame> {
+        let look = |block: BlockRef<'_>| {
+            let frames = Frames::new(block.block.first_frame(), count);
+            match block.block.0 % align {
+                0 if block.take_exactly(frames).is_ok() => Look::Found(frames.lo),
+                0 => Look::Nothing,
+                _ => Look::Unfit,
+            }
+        };
+        self.search_open(WHOLE, Reserved::Avoid, look)
+            .or_else(|| self.search_open(WHOLE, Reserved::Only, look))
+    }
+
+    /// Takes `count` frames at the start of whole untouched blocks, and gives the tail back.
+    fn take_untouched(self, blocks: usize, align: usize, count: usize) -> Option<Frame> {
+        let found = self.claim_highest_run(blocks, align)?.frames();
+        let _ = self.region.give(Frames { lo: Frame(found.lo.0 + count), hi: found.hi });
+        Some(found.lo)
+    }
+}
+
 impl<const N: usize> Registry<'_, N> {
     /// Takes a run as `layout` asks, inside `window`.
+    #[inline]
     pub(crate) fn take_run(&self, layout: FrameLayout, window: Frames, shard: &Shard) -> Option<Frame> {
-        let count = layout.count();
         let found = match Request::of(layout) {
-            Request::Small { order } => self.take_small(order, count, window, shard),
-            Request::Blocks { blocks, align } => self.take_blocks(blocks, align, count, window),
+            Request::Small { order, count } => {
+                let cursor = shard.cursor(order.max(1));
+                self.take_at(cursor, order, count, window)
+                    .or_else(|| self.take_small(cursor, order, count, window))
+            }
+            Request::Blocks { blocks: 1, align: 1, count: BLOCK_FRAMES } => self.take_huge(window),
+            Request::Blocks { blocks, align, count } => self.take_blocks(blocks, align, count, window),
         };
-        found.or_else(|| self.take_first_fit(count, layout.align() / FRAME_SIZE, window))
+        found.or_else(|| self.take_first_fit(layout.count(), layout.align() / FRAME_SIZE, window))
     }
 
-    fn take_small(&self, order: usize, count: usize, window: Frames, shard: &Shard) -> Option<Frame> {
-        let cursor = shard.cursor(order.max(1));
-        if let Some(place) = cursor.load() {
-            // Where the last run of this order came from.
-            let block = place.row.block();
-            let inside = window.and(block.frames()) == block.frames();
-            let frame = self.get(place.slot).filter(|region| inside && region.has_block(block));
-            if let Some(frame) = frame.and_then(|region| region.block(block).take_run(order, count)) {
-                return Some(frame);
-            }
-        }
+    /// Takes a small run from the block where the last one of this order came from.
+    #[inline]
+    fn take_at(&self, cursor: &Cursor, order: usize, count: usize, window: Frames) -> Option<Frame> {
+        let place = cursor.load()?;
+        let block = self.block_at(place)?;
+        let frames = block.block.frames();
+        let inside = window.lo <= frames.lo && frames.hi <= window.hi;
+        if inside { block.take_run(order, count) } else { None }
+    }
+
+    #[inline(never)]
+    fn take_small(&self, cursor: &Cursor, order: usize, count: usize, window: Frames) -> Option<Frame> {
+        let take = |zone: Blocks| -> Option<Found> {
+            self.iter().find_map(|(slot, region)| {
+                let (block, frame) = region.scope(zone)?.take_small(order, count)?;
+                Some((slot, block, frame))
+            })
+        };
+        let (slot, block, frame) = zones(window).find_map(|zone| take(zone.whole_blocks()))?;
+        cursor.store(Place::block(slot, block));
+        Some(frame)
+    }
+
+    /// Takes one whole block: the case that is worth a path of its own.
+    #[inline]
+    fn take_huge(&self, window: Frames) -> Option<Frame> {
         for zone in zones(window) {
             let zone = zone.whole_blocks();
-            let open = |reserved| {
-                for class in order..CLASSES {
-                    for (slot, region) in self.iter() {
-                        let found = region.search_open(zone, class, reserved, |block| {
-                            match block.take_run(order, count) {
-                                Some(frame) => Look::Found((block.block, frame)),
-                                None => Look::Nothing,
-                            }
-                        });
-                        if let Some((block, frame)) = found {
-                            cursor.store(Place::block(slot, block));
-                            return Some(frame);
-                        }
-                    }
+            for region in self.iter_down() {
+                if let Some(owned) = region.scope(zone).and_then(Scope::claim_highest) {
+                    return Some(owned.keep().block.first_frame());
                 }
-                None
-            };
-            let untouched = || {
-                let (slot, block) = self
-                    .iter()
-                    .find_map(|(slot, region)| region.claim_lowest(zone).map(|block| (slot, block)))?;
-                block.open_above(count);
-                cursor.store(Place::block(slot, block.block));
-                Some(block.block.first_frame())
-            };
-            let found = open(Reserved::Avoid).or_else(untouched).or_else(|| open(Reserved::Only));
-            if found.is_some() {
-                return found;
+            }
+            let frame = self.take_open_blocks(zone, 1, 1, BLOCK_FRAMES);
+            if frame.is_some() {
+                return frame;
             }
         }
         None
     }
 
+    #[inline(never)]
     fn take_blocks(&self, blocks: usize, align: usize, count: usize, window: Frames) -> Option<Frame> {
-        for zone in zones(window) {
+        zones(window).find_map(|zone| {
             let zone = zone.whole_blocks();
-            let untouched = || {
-                let claim = |region: &crate::region::Region<'_>| {
-                    let found = region.claim_highest(zone, blocks, align)?;
-                    let last = Blocks::new(crate::geometry::Block(found.hi.0 - 1), 1);
-                    let used = count - (blocks - 1) * BLOCK_FRAMES;
-                    if used < BLOCK_FRAMES {
-                        region.block(last.lo).open_above(used);
-                    }
-                    Some(found.lo.first_frame())
-                };
-                self.iter_down().find_map(claim)
-            };
-            if let Some(frame) = untouched() {
-                return Some(frame);
-            }
-            if blocks == 1 {
-                // An open block with nothing but free frames serves as well.
-                let whole = |reserved| {
-                    self.iter().find_map(|(_, region)| {
-                        region.search_open(zone, WHOLE, reserved, |block| {
-                            let frames = Frames::new(block.block.first_frame(), count);
-                            let aligned = block.block.0 % align == 0;
-                            match aligned.then(|| block.take_exactly(frames)) {
-                                Some(Ok(())) => Look::Found(frames.lo),
-                                Some(Err(_)) => Look::Nothing,
-                                None => Look::Busy,
-                            }
-                        })
-                    })
-                };
-                if let Some(frame) = whole(Reserved::Avoid).or_else(|| whole(Reserved::Only)) {
-                    return Some(frame);
-                }
-            } else {
-                let mut any = false;
-                for (_, region) in self.iter() {
-                    any |= region.close_all(zone);
-                }
-                if let Some(frame) = any.then(untouched).flatten() {
-                    return Some(frame);
-                }
-            }
+            self.take_untouched(zone, blocks, align, count)
+                .or_else(|| self.take_open_blocks(zone, blocks, align, count))
+        })
+    }
+
+    fn take_untouched(&self, zone: Blocks, blocks: usize, align: usize, count: usize) -> Option<Frame> {
+        self.iter_down().find_map(|region| region.scope(zone)?.take_untouched(blocks, align, count))
+    }
+
+    /// Blocks that are open with nothing but free frames serve as well: one as it is, several once they are closed.
+    #[cold]
+    fn take_open_blocks(&self, zone: Blocks, blocks: usize, align: usize, count: usize) -> Option<Frame> {
+        let mut scopes = self.iter().filter_map(|(_, region)| region.scope(zone));
+        if blocks == 1 {
+            return scopes.find_map(|scope| scope.take_whole(align, count));
         }
-        None
+        let closed = scopes.fold(false, |any, scope| scope.close_all() | any);
+        if closed { self.take_untouched(zone, blocks, align, count) } else { None }
     }
 }
 

@@ -1,15 +1,18 @@
 //! Finding a block by its hints, or by its bit in `taken`.
 //!
-//! Small runs come from the lowest block of the smallest class that has them: what is broken is broken further, and
-//! large runs stay. Whole blocks come from the top. So small allocations gather at the bottom of a region, huge ones
-//! at its top, and what is free lies between them in one piece.
+//! Regions are filled one after another, lowest first. Inside a region small runs come from the lowest block of the
+//! smallest class that has them: what is broken is broken further, and large runs stay. Whole blocks come from the
+//! top of the highest region. So small allocations gather at the bottom, huge ones at the top, and what is free lies
+//! between them in one piece.
 //!
 //! A search walks the summary (one bit a group), then the group's word (one bit a block). It looks at each candidate
 //! once: no loop here waits for anybody.
 
 use crate::{
-    geometry::{Block, Blocks, GROUP_BLOCKS, Group, bits, mask},
+    block::OwnedBlock,
+    geometry::{Block, Blocks, GROUP_BLOCKS, Group, Span, bits, mask},
     region::{BlockRef, Region},
+    storage::{CLASSES, WHOLE},
     sync::Relaxed,
 };
 
@@ -19,11 +22,11 @@ pub(crate) enum Look<T> {
     Found(T),
     /// The hint was wrong.
     Nothing,
-    /// Somebody else is at it.
-    Busy,
+    /// The block is of no use here, though the hint is right.
+    Unfit,
 }
 
-/// Which blocks of a class a search looks at.
+/// Which open blocks a search looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reserved {
     /// Those that nobody reserved.
@@ -32,31 +35,76 @@ pub(crate) enum Reserved {
     Only,
 }
 
-impl Region<'_> {
-    /// Looks at the open blocks of `zone` whose class is `class`, lowest first, until `look` finds what it wants.
+/// The part of a region that a search may use: blocks, never none of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'r> {
+    pub(crate) region: &'r Region<'r>,
+    blocks: Blocks,
+    /// Blocks outside of the region have no bits in any word, so only a smaller scope must mask them out.
+    is_all: bool,
+}
+
+impl<'m> Region<'m> {
+    /// The part of the region that lies in `zone`.
     #[inline]
-    pub(crate) fn search_open<'r, T>(
-        &'r self,
-        zone: Blocks,
-        class: usize,
+    pub(crate) fn scope(&self, zone: Blocks) -> Option<Scope<'_>> {
+        let all = self.blocks();
+        let blocks = zone.and(all);
+        (!blocks.is_empty()).then_some(Scope { region: self, blocks, is_all: blocks == all })
+    }
+}
+
+impl<'r> Scope<'r> {
+    #[inline(always)]
+    fn span_mask(self, span: Span) -> u64 {
+        if self.is_all { !0 } else { self.blocks.span_mask(span) }
+    }
+
+    #[inline(always)]
+    fn group_mask(self, group: Group) -> u64 {
+        if self.is_all { !0 } else { self.blocks.group_mask(group) }
+    }
+
+    /// Groups where some block may be of `class`.
+    #[inline(always)]
+    fn groups_of_class(self, class: usize, span: Span) -> u64 {
+        self.region.storage.summary(class, span).load(Relaxed) & self.span_mask(span)
+    }
+
+    /// Groups that may have a wholly free block.
+    #[inline(always)]
+    fn groups_with_whole(self, span: Span) -> u64 {
+        // The summary has no bits for groups outside of the region, so here they must be masked out in any case.
+        !self.region.storage.full(span).load(Relaxed) & self.blocks.span_mask(span)
+    }
+
+    /// Looks at open blocks of class `least` or more, smallest class first, lowest block first, until `look` finds
+    /// what it wants.
+    #[inline]
+    pub(crate) fn search_open<T>(
+        self,
+        least: usize,
         reserved: Reserved,
         mut look: impl FnMut(BlockRef<'r>) -> Look<T>,
     ) -> Option<T> {
-        let zone = zone.and(self.blocks());
-        if zone.is_empty() {
-            return None;
-        }
-        for span in zone.spans() {
-            let groups = self.storage.summary(class, span).load(Relaxed) & zone.span_mask(span);
-            for group in bits(groups).map(|bit| span.group(bit)) {
-                let taken = self.group(group).reserved.load(Relaxed);
-                let wanted = if reserved == Reserved::Only { taken } else { !taken };
-                let candidates = self.blocks_of_class(group, class) & zone.group_mask(group) & wanted;
-                for block in bits(candidates).map(|bit| self.block(group.block(bit))) {
-                    match look(block) {
-                        Look::Found(found) => return Some(found),
-                        Look::Nothing => block.refresh(),
-                        Look::Busy => {}
+        for class in least..CLASSES {
+            for span in self.blocks.spans() {
+                let mut groups = self.groups_of_class(class, span);
+                while groups != 0 {
+                    let group = span.group(groups.trailing_zeros());
+                    groups &= groups - 1;
+                    let others = self.region.group(group).reserved.load(Relaxed);
+                    let wanted = if reserved == Reserved::Only { others } else { !others };
+                    let mut blocks =
+                        self.region.blocks_of_class(group, class) & self.group_mask(group) & wanted;
+                    while blocks != 0 {
+                        let block = self.region.block(group.block(blocks.trailing_zeros()));
+                        blocks &= blocks - 1;
+                        match look(block) {
+                            Look::Found(found) => return Some(found),
+                            Look::Nothing => block.refresh(),
+                            Look::Unfit => {}
+                        }
                     }
                 }
             }
@@ -64,19 +112,36 @@ impl Region<'_> {
         None
     }
 
-    /// Takes the lowest wholly free block of `zone`. The caller owns all of its frames; its rows may not be live.
-    pub(crate) fn claim_lowest(&self, zone: Blocks) -> Option<BlockRef<'_>> {
-        let zone = zone.and(self.blocks());
-        if zone.is_empty() {
-            return None;
+    /// Takes the lowest wholly free block.
+    pub(crate) fn claim_lowest(self) -> Option<OwnedBlock<'r>> {
+        for span in self.blocks.spans() {
+            for group in bits(self.groups_with_whole(span)).map(|bit| span.group(bit)) {
+                for bit in bits(self.region.untouched(group) & self.group_mask(group)) {
+                    let owned = self.region.block(group.block(bit)).claim();
+                    if owned.is_some() {
+                        return owned;
+                    }
+                }
+            }
         }
-        for span in zone.spans() {
-            let groups = !self.storage.full(span).load(Relaxed) & zone.span_mask(span);
-            for group in bits(groups).map(|bit| span.group(bit)) {
-                for bit in bits(self.untouched(group) & zone.group_mask(group)) {
-                    let block = self.block(group.block(bit));
-                    if block.claim() {
-                        return Some(block);
+        None
+    }
+
+    /// Takes the highest wholly free block.
+    #[inline]
+    pub(crate) fn claim_highest(self) -> Option<OwnedBlock<'r>> {
+        for span in self.blocks.spans().rev() {
+            let mut groups = self.groups_with_whole(span);
+            while groups != 0 {
+                let group = span.group(groups.ilog2());
+                groups &= !group.bit();
+                let mut free = self.region.untouched(group) & self.group_mask(group);
+                while free != 0 {
+                    let block = self.region.block(group.block(free.ilog2()));
+                    free &= !block.bit;
+                    let owned = block.claim();
+                    if owned.is_some() {
+                        return owned;
                     }
                 }
             }
@@ -85,20 +150,16 @@ impl Region<'_> {
     }
 
     /// Takes `count` adjoining wholly free blocks, the first at a multiple of `align` blocks, highest first.
-    pub(crate) fn claim_highest(&self, zone: Blocks, count: usize, align: usize) -> Option<Blocks> {
-        let zone = zone.and(self.blocks());
-        if zone.is_empty() {
-            return None;
-        }
+    pub(crate) fn claim_highest_run(self, count: usize, align: usize) -> Option<Blocks> {
         // The run of wholly free blocks that the walk is in. The highest place in it depends on its end alone, so it
         // is tried as soon as the run has sunk that far.
-        let mut run = Blocks::new(zone.hi, 0);
-        for span in zone.spans().rev() {
-            let mut groups = !self.storage.full(span).load(Relaxed) & zone.span_mask(span);
+        let mut run = Blocks::new(self.blocks.hi, 0);
+        for span in self.blocks.spans().rev() {
+            let mut groups = self.groups_with_whole(span);
             while groups != 0 {
                 let group = span.group(groups.ilog2());
                 groups &= !group.bit();
-                let mut free = self.untouched(group) & zone.group_mask(group);
+                let mut free = self.region.untouched(group) & self.group_mask(group);
                 while let Some(piece) = highest_run(&mut free, group) {
                     run = if piece.hi == run.lo { Blocks { lo: piece.lo, hi: run.hi } } else { piece };
                     while let Some(at) = run.hi.0.checked_sub(count).map(|at| at & !(align - 1)) {
@@ -106,7 +167,7 @@ impl Region<'_> {
                         if at < run.lo.0 {
                             break;
                         }
-                        if self.claim_whole(blocks) {
+                        if self.region.claim_whole(blocks) {
                             return Some(blocks);
                         }
                         // Somebody else was faster: go on below.
@@ -118,19 +179,14 @@ impl Region<'_> {
         None
     }
 
-    /// Makes all open blocks of `zone` that have nothing but free frames untouched again. Whether there was one.
-    pub(crate) fn close_all(&self, zone: Blocks) -> bool {
-        let zone = zone.and(self.blocks());
+    /// Makes all open blocks that have nothing but free frames untouched again. Whether there was one.
+    pub(crate) fn close_all(self) -> bool {
         let mut any = false;
-        if zone.is_empty() {
-            return false;
-        }
-        for span in zone.spans() {
-            let groups =
-                self.storage.summary(crate::storage::WHOLE, span).load(Relaxed) & zone.span_mask(span);
-            for group in bits(groups).map(|bit| span.group(bit)) {
-                let candidates = self.blocks_of_class(group, crate::storage::WHOLE) & zone.group_mask(group);
-                any |= self.close_blocks(group, candidates);
+        for span in self.blocks.spans() {
+            for group in bits(self.groups_of_class(WHOLE, span)).map(|bit| span.group(bit)) {
+                for bit in bits(self.region.blocks_of_class(group, WHOLE) & self.group_mask(group)) {
+                    any |= self.region.block(group.block(bit)).close(self.region);
+                }
             }
         }
         any

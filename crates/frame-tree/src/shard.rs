@@ -76,6 +76,11 @@ impl Cursor {
         self.0.store(place.pack(), Relaxed);
     }
 
+    /// Takes the cursor away, and says where it was.
+    pub(crate) fn clear(&self) -> Option<Place> {
+        Place::unpack(self.0.swap(0, AcqRel))
+    }
+
     /// Moves the cursor, and says where it was: exactly one caller hears of each place.
     pub(crate) fn swap(&self, place: Place) -> Option<Place> {
         Place::unpack(self.0.swap(place.pack(), AcqRel))
@@ -92,7 +97,7 @@ impl Shard {
     /// Counts a call. Whether it is one of those that pay for housekeeping.
     #[inline]
     pub(crate) fn tick(&self) -> bool {
-        const EVERY: u64 = 32;
+        const EVERY: u64 = 64;
         let ticks = self.ticks.load(Relaxed).wrapping_add(1);
         self.ticks.store(ticks, Relaxed);
         ticks % EVERY == 0

@@ -2,17 +2,17 @@
 //!
 //! A shard serves single frames from one reserved block, row by row. A row that is wanted as a whole is taken by one
 //! exchange, whatever it holds: one atomic operation for up to 64 frames. When the block has no more, the next is
-//! picked: open blocks before untouched ones, the smallest class first, the lowest within it.
+//! picked: open blocks before untouched ones, the smallest class first, the lowest within it. A block that the pick
+//! itself empties is not reserved.
 
 use frame_core::PhysAddr;
 
 use crate::{
-    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Block, Blocks, Frame, Frames, ROW_FRAMES, Row, bits},
+    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Block, Frame, Frames, ROW_FRAMES, Row, bits},
     region::BlockRef,
     registry::{Registry, SlotIndex},
-    search::{Look, Reserved},
+    search::{Look, Reserved, Scope},
     shard::{Place, Shard},
-    storage::CLASSES,
     sync::{AcqRel, Relaxed},
     zone::zones,
 };
@@ -85,17 +85,43 @@ impl BlockRef<'_> {
         BLOCK_ROWS
     }
 
-    /// Reserves the block. Whether nobody else had.
-    fn reserve(self) -> bool {
-        self.group.reserved.fetch_or(self.bit, AcqRel) & self.bit == 0
+    /// Whether rows from `from` on have a free frame.
+    fn has_free(self, from: usize) -> bool {
+        self.rows().is_some_and(|rows| rows[from..].iter().any(|row| row.load(Relaxed) != 0))
     }
 
-    /// Gives the reservation up, and makes the hints say what is left.
+    /// Gives a reservation up, and makes the hints say what is left.
     fn leave(self) {
         if self.group.reserved.load(Relaxed) & self.bit != 0 {
             self.group.reserved.fetch_and(!self.bit, AcqRel);
         }
         self.refresh();
+    }
+}
+
+impl<'r> Scope<'r> {
+    /// Takes at least one frame from an open block, or else from an untouched one. Says from which, and in which row
+    /// it stopped (8 at the block's end).
+    fn pick(self, sink: &mut Sink<'_>) -> Option<(BlockRef<'r>, usize, Picked)> {
+        let open = |reserved, sink: &mut Sink<'_>| {
+            self.search_open(0, reserved, |block| {
+                let before = sink.len();
+                match (block.sweep(0, sink), sink.len() > before) {
+                    (row, true) => Look::Found((block, row, Picked::Open)),
+                    (_, false) => Look::Nothing,
+                }
+            })
+        };
+        if let Some(found) = open(Reserved::Avoid, sink) {
+            return Some(found);
+        }
+        let Some(owned) = self.claim_lowest() else { return open(Reserved::Only, sink) };
+        let first = owned.block().block.first_frame();
+        let count = sink.wanted().min(BLOCK_FRAMES);
+        for (row, mask) in Frames::new(first, count).rows() {
+            sink.push_row(row, mask);
+        }
+        Some((owned.open_above(count), count / ROW_FRAMES, Picked::Untouched(first.block())))
     }
 }
 
@@ -112,7 +138,7 @@ impl<const N: usize> Registry<'_, N> {
                 if row != place.row {
                     cursor.store(Place { row, ..place });
                 }
-                return Some(Frame(row.first_frame().0 + bit as usize));
+                return Some(row.frame(bit));
             }
         }
         None
@@ -124,89 +150,57 @@ impl<const N: usize> Registry<'_, N> {
         let cursor = shard.cursor(0);
         let Some(place) = cursor.load() else { return };
         let Some(block) = self.block_at(place) else { return };
-        let row = block.sweep(place.row.in_block(), sink);
-        if row < BLOCK_ROWS {
-            let row = place.row.block().row(row);
-            if row != place.row {
-                cursor.store(Place { row, ..place });
+        let row = block.block.row(block.sweep(place.row.in_block(), sink).min(BLOCK_ROWS - 1));
+        if sink.wanted() == 0 && row != place.row {
+            cursor.store(Place { row, ..place });
+        }
+    }
+
+    /// Leaves the block where the shard is: it has no more.
+    pub(crate) fn leave_cursor(&self, shard: &Shard) {
+        let cursor = shard.cursor(0);
+        if cursor.load().is_some() {
+            if let Some(block) = cursor.clear().and_then(|before| self.block_at(before)) {
+                block.leave();
             }
         }
     }
 
+    /// The block of a place, if there is such a place.
     #[inline(always)]
-    fn block_at(&self, place: Place) -> Option<BlockRef<'_>> {
+    pub(crate) fn block_at(&self, place: Place) -> Option<BlockRef<'_>> {
         let region = self.get(place.slot)?;
         let block = place.row.block();
         region.has_block(block).then(|| region.block(block))
     }
 
-    /// Picks a block, and takes at least one frame from it. Whether there was one.
+    /// Picks a block, and takes at least one frame from it. `None` if there is none.
     pub(crate) fn pick(&self, shard: &Shard, sink: &mut Sink<'_>) -> Option<Picked> {
         for zone in zones(Frames::ALL) {
             let zone = zone.whole_blocks();
-            let picked = self
-                .pick_open(zone, Reserved::Avoid, shard, sink)
-                .or_else(|| self.pick_untouched(zone, shard, sink))
-                .or_else(|| self.pick_open(zone, Reserved::Only, shard, sink));
-            if picked.is_some() {
-                return picked;
-            }
-        }
-        None
-    }
-
-    fn pick_open(
-        &self,
-        zone: Blocks,
-        reserved: Reserved,
-        shard: &Shard,
-        sink: &mut Sink<'_>,
-    ) -> Option<Picked> {
-        for class in 0..CLASSES {
             for (slot, region) in self.iter() {
-                let found = region.search_open(zone, class, reserved, |block| {
-                    if reserved == Reserved::Avoid && !block.reserve() {
-                        return Look::Busy;
-                    }
-                    let before = sink.len();
-                    let row = block.sweep(0, sink);
-                    if sink.len() > before {
-                        return Look::Found((block, row));
-                    }
-                    block.leave();
-                    Look::Busy
-                });
-                if let Some((block, row)) = found {
+                let Some((block, row, picked)) = region.scope(zone).and_then(|scope| scope.pick(sink)) else {
+                    continue;
+                };
+                if row < BLOCK_ROWS && block.has_free(row) {
                     self.move_cursor(shard, slot, block, row);
-                    return Some(Picked::Open);
+                } else {
+                    block.refresh();
                 }
+                return Some(picked);
             }
         }
         None
     }
 
-    fn pick_untouched(&self, zone: Blocks, shard: &Shard, sink: &mut Sink<'_>) -> Option<Picked> {
-        let (slot, block) =
-            self.iter().find_map(|(slot, region)| region.claim_lowest(zone).map(|block| (slot, block)))?;
-        block.reserve();
-        let count = sink.wanted().min(BLOCK_FRAMES);
-        for (row, mask) in Frames::new(block.block.first_frame(), count).rows() {
-            sink.push_row(row, mask);
-        }
-        block.open_above(count);
-        self.move_cursor(shard, slot, block, (count / ROW_FRAMES).min(BLOCK_ROWS));
-        Some(Picked::Untouched(block.block))
-    }
-
-    /// Moves the shard's cursor to row `row` (8: past the end) of a block, and leaves the block where it was.
+    /// Moves the shard's cursor to row `row` of a block, and leaves the block where it was.
     fn move_cursor(&self, shard: &Shard, slot: SlotIndex, block: BlockRef<'_>, row: usize) {
-        let row = block.block.row(row.min(BLOCK_ROWS - 1));
+        block.group.reserved.fetch_or(block.bit, AcqRel);
+        let row = block.block.row(row);
         let before = shard.cursor(0).swap(Place { slot, row });
         let elsewhere = |before: &Place| before.slot != slot || before.row.block() != block.block;
-        if let Some(before) = before.filter(elsewhere) {
-            if let Some(block) = self.block_at(before) {
-                block.leave();
-            }
+        if let Some(block) = before.filter(elsewhere).and_then(|before| self.block_at(before)) {
+            block.leave();
         }
     }
 }

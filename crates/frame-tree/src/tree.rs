@@ -189,6 +189,9 @@ impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
     pub(crate) fn fill(&self, sink: &mut Sink<'_>) {
         let shard = self.shards.mine();
         self.regions.sweep_cursor(shard, sink);
+        if sink.wanted() > 0 {
+            self.regions.leave_cursor(shard);
+        }
         while sink.wanted() > 0 {
             match self.regions.pick(shard, sink) {
                 Some(Picked::Untouched(block)) => self.watermark.note_opened(&self.regions, block),

@@ -8,8 +8,6 @@
 //! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one bulk call in 32: once all
 //! groups were counted, about a twentieth of the memory changed hands, whatever its size. It is a hint: exact counts come from [`stats`](frame_core::FrameAllocator::stats).
 
-use core::ops::ControlFlow;
-
 use frame_core::PhysAddr;
 
 use crate::{
@@ -77,11 +75,8 @@ impl Watermark {
 
     fn count(&self, region: &Region<'_>, group: Group) {
         let frames = region.frames().and(group.blocks().frames());
-        let mut free = 0;
-        let _ = region.walk::<()>(frames, &mut |piece| {
-            free += piece.count();
-            ControlFlow::Continue(())
-        });
+        let blocks = region.blocks().and(group.blocks());
+        let free: usize = blocks.iter().map(|block| region.block(block).count_free()).sum();
         let used = frames.count() - free.min(frames.count());
         let before = region.group(group).used.swap(used as u64, Relaxed) as usize;
         // Two counts of one group at a time: each adds the difference to what it replaced, so the sum stays the sum.
