@@ -1,7 +1,8 @@
 //! Repeatable chance: a small generator, and memory maps made by it.
 //!
-//! Every random case has a seed that stands in its failure message. With `std`, the environment variable
-//! `FRAME_SEED` (decimal) replaces it.
+//! Every random case has a seed that stands in its failure message. With `std`, two environment variables change what
+//! the cases do: `FRAME_SEED` (decimal) replaces the seeds, `FRAME_EFFORT` (default 1) multiplies the work, for long
+//! runs.
 
 use alloc::vec::Vec;
 
@@ -26,6 +27,15 @@ impl Rng {
             return seed;
         }
         default
+    }
+
+    /// How many times the usual work the random cases do: 1, or what `FRAME_EFFORT` says.
+    pub fn effort() -> usize {
+        #[cfg(feature = "std")]
+        if let Some(effort) = std::env::var("FRAME_EFFORT").ok().and_then(|effort| effort.parse().ok()) {
+            return effort;
+        }
+        1
     }
 
     /// 64 random bits.

@@ -21,7 +21,7 @@ pub fn firmware_frame_counts<B: Backend>() {
 pub fn random_map_frame_counts<B: Backend>() {
     let seed = Rng::seed_or(1);
     for (i, frames) in [1, 2, 63, 64, 65, 511, 512, 513, 5000, 5000, 5000, 100_000].into_iter().enumerate() {
-        let seed = seed + i as u64;
+        let seed = seed.wrapping_add(i as u64);
         let ranges: Vec<_> = random_map(seed, frames).frames().collect();
         Judge::run::<B, _>(&format!("random map {seed} of {frames}"), &ranges, |judge| {
             let one = judge.alloc_frame().expect("a frame is free");

@@ -16,7 +16,7 @@ pub fn exhaustion_frame_by_frame<B: Backend>() {
 pub fn exhaustion_of_random_maps<B: Backend>() {
     let seed = Rng::seed_or(2);
     for (i, frames) in [1, 3, 64, 100, 512, 600, 1300, 3000, 3000, 3000].into_iter().enumerate() {
-        let seed = seed + i as u64;
+        let seed = seed.wrapping_add(i as u64);
         let ranges = random_ranges(seed, frames);
         Judge::run::<B, _>(&format!("random ranges {seed} of {frames}"), &ranges, |judge| {
             one_by_one(judge, seed)

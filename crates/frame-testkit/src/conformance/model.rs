@@ -18,8 +18,9 @@ use crate::{
 /// operation.
 pub fn random_operations_on_small_maps<B: Backend>() {
     let seed = Rng::seed_or(7);
-    for (i, frames) in [1, 5, 64, 130, 600, 1100, 2000, 3000].into_iter().enumerate() {
-        let seed = seed + i as u64;
+    let sizes = [1, 5, 64, 130, 600, 1100, 2000, 3000];
+    for (i, frames) in sizes.repeat(Rng::effort()).into_iter().enumerate() {
+        let seed = seed.wrapping_add(i as u64);
         let ranges = random_ranges(seed, frames);
         Judge::run::<B, _>(&format!("random ranges {seed} of {frames} frames"), &ranges, |judge| {
             let mut play = Play::<B>::new(judge, seed, 600);
@@ -40,7 +41,7 @@ pub fn random_operations_on_firmware_maps<B: Backend>() {
             &firmware_ranges(firmware.name),
             |judge| {
                 let mut play = Play::<B>::new(judge, seed, 1 << 18);
-                for step in 0..800 {
+                for step in 0..800 * Rng::effort() {
                     play.step();
                     if step % 200 == 0 {
                         play.judge.check();

@@ -40,6 +40,11 @@ fn on_threads<B: Backend>(regions: &[FrameRange], threads: usize, work: impl Fn(
     });
 }
 
+/// What a thread does at random: another thing on each thread.
+fn random(case: u64, thread: usize) -> Rng {
+    Rng::new(Rng::seed_or(case).wrapping_add(thread as u64))
+}
+
 fn free(watch: &Watched<'_>, run: FrameRange) {
     let layout = contiguous(run.count());
     // SAFETY: the run was allocated from `watch` and is given up here; nothing uses memory there.
@@ -53,9 +58,9 @@ fn run(start: PhysAddr, layout: FrameLayout) -> FrameRange {
 /// Pairs, bursts and batches of single frames on four threads.
 pub fn threads_share_single_frames<B: Backend>() {
     on_threads::<B>(&ragged(), 4, |watch, id| {
-        let mut rng = Rng::new(id as u64);
+        let mut rng = random(0, id);
         let mut owned = Vec::new();
-        for _ in 0..4000 {
+        for _ in 0..4000 * Rng::effort() {
             match rng.below(6) {
                 0..=2 => owned.extend(watch.alloc_frame().ok()),
                 3 => {
@@ -85,9 +90,9 @@ pub fn threads_share_single_frames<B: Backend>() {
 /// Runs of all sizes up to 1,024 frames, aligned and not, in windows and at places; freed whole and in parts.
 pub fn threads_share_runs<B: Backend>() {
     on_threads::<B>(&[range(77, 5000), range(8192, 8192 + 4096)], 3, |watch, id| {
-        let mut rng = Rng::new(100 + id as u64);
+        let mut rng = random(100, id);
         let mut owned: Vec<FrameRange> = Vec::new();
-        for _ in 0..2500 {
+        for _ in 0..2500 * Rng::effort() {
             let layout = aligned(rng.between(1, 1 << rng.clone().below(11)), FRAME_SIZE << rng.below(4));
             match rng.below(8) {
                 0..=2 => owned.extend(watch.alloc(layout).ok().map(|start| run(start, layout))),
@@ -128,8 +133,8 @@ pub fn threads_free_for_each_other<B: Backend>() {
     let pool = Mutex::new(Vec::new());
     let running = AtomicUsize::new(4);
     on_threads::<B>(&ragged(), 4, |watch, id| {
-        let mut rng = Rng::new(200 + id as u64);
-        for _ in 0..4000 {
+        let mut rng = random(200, id);
+        for _ in 0..4000 * Rng::effort() {
             // Even threads allocate more than they free, odd ones free more.
             if rng.chance(3 - 2 * (id % 2), 4) {
                 let layout = contiguous(if rng.chance(1, 8) { rng.between(1, 100) } else { 1 });
@@ -157,7 +162,7 @@ pub fn threads_exhaust_memory<B: Backend>() {
     const THREADS: usize = 3;
     let regions = [range(3, 600), range(1024, 1700)];
     let total: usize = regions.iter().map(|region| region.count()).sum();
-    for round in 0..20 {
+    for round in 0..20 * Rng::effort() as u64 {
         let got = AtomicUsize::new(0);
         let emptied = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -208,9 +213,9 @@ pub fn threads_look_while_others_work<B: Backend>() {
             }
         }
         let _done = OnDrop(|| _ = working.fetch_sub(1, SeqCst));
-        let mut rng = Rng::new(300 + id as u64);
+        let mut rng = random(300, id);
         let mut owned = Vec::new();
-        for _ in 0..3000 {
+        for _ in 0..3000 * Rng::effort() {
             if rng.chance(1, 2) {
                 let layout = contiguous(if rng.chance(1, 4) { rng.between(1, 600) } else { 1 });
                 owned.extend(watch.alloc(layout).ok().map(|start| run(start, layout)));
@@ -241,7 +246,7 @@ pub fn threads_use_regions_as_they_come<B: Backend>() {
             for id in 0..2 {
                 let (watch, adding) = (&watch, &adding);
                 scope.spawn(move || {
-                    let mut rng = Rng::new(400 + id);
+                    let mut rng = random(400, id);
                     let mut owned = Vec::new();
                     while adding.load(SeqCst) || owned.len() < 100 {
                         let layout = contiguous(rng.between(1, 9));
