@@ -19,9 +19,9 @@ const PORTS: u32 = 0x1_0000;
 /// The I/O bitmaps A and B, in a frame each.
 ///
 /// ```
-/// # use frame_core::FrameHal;
+/// # use frame_core::{AxResult, FrameHal};
 /// # use vmx_structs::{IoBitmap, IoWidth};
-/// fn ports<H: FrameHal>() -> Result<IoBitmap<H>, Box<dyn core::error::Error>> {
+/// fn ports<H: FrameHal>() -> AxResult<IoBitmap<H>> {
 ///     let mut ports = IoBitmap::<H>::passthrough_all()?;
 ///     ports.set_intercept_of_range(0x3f8, 8, true)?; // the first serial port
 ///     assert!(ports.exits(0x3f5, IoWidth::Dword)); // touches 0x3f8

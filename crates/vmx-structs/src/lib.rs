@@ -1,8 +1,9 @@
-//! Every memory-resident VMX structure, on any frame allocator, right by construction.
+#![doc = include_str!("../README.md")]
 #![no_std]
 #![deny(unsafe_code)]
 
 mod apic;
+mod ax;
 mod bits;
 pub mod capabilities;
 pub mod checks;
@@ -12,9 +13,6 @@ mod eptp_list;
 mod field_bitmap;
 mod guest;
 mod guest_memory;
-#[cfg(all(feature = "instructions", target_arch = "x86_64"))]
-#[allow(unsafe_code)]
-pub mod instructions;
 mod io_bitmap;
 mod msr_area;
 mod msr_bitmap;
@@ -30,9 +28,7 @@ pub mod vmcs;
 mod vpid;
 
 pub use apic::{ApicAccessPage, ApicRegister, VirtualApicPage};
-pub use capabilities::{
-    CpuFacts, CpuFeatures, CpuModel, EptVpidCap, FeatureControl, VmxBasic, VmxCapabilities, VmxMisc,
-};
+pub use capabilities::{CpuFacts, CpuFeatures, CpuModel, EptVpidCap, VmxBasic, VmxCapabilities, VmxMisc};
 pub use descriptors::{InveptDescriptor, InveptType, InvvpidDescriptor, InvvpidType};
 pub use ept::{
     AttributeError, EPTPointer, Ept, EptAccess, EptAttributes, EptConfig, EptConfigError, EptError, EptFault,

@@ -21,9 +21,9 @@ const QUARTER: usize = 1024;
 /// The MSR bitmap, in a frame.
 ///
 /// ```
-/// # use frame_core::FrameHal;
+/// # use frame_core::{AxResult, FrameHal};
 /// # use vmx_structs::{MsrAccess, MsrBitmap};
-/// fn msrs<H: FrameHal>() -> Result<MsrBitmap<H>, Box<dyn core::error::Error>> {
+/// fn msrs<H: FrameHal>() -> AxResult<MsrBitmap<H>> {
 ///     let mut msrs = MsrBitmap::<H>::passthrough_all()?;
 ///     msrs.set_write_intercept(0xc000_0080, true)?; // IA32_EFER
 ///     assert!(msrs.exits(0xc000_0080, MsrAccess::Write) && !msrs.exits(0xc000_0080, MsrAccess::Read));

@@ -27,7 +27,7 @@ pub(crate) fn configs() -> Vec<EptConfig> {
     let mut only_4k = newest();
     only_4k.ept_vpid.remove(EptVpidCap::PAGE_2M | EptVpidCap::PAGE_1G | EptVpidCap::EXECUTE_ONLY);
     only_4k.ept_vpid.remove(EptVpidCap::INVEPT_SINGLE);
-    vec![
+    let mut configs = vec![
         EptConfig::new(&oldest()).unwrap(),
         new,
         new.with_levels(EptLevels::Five).unwrap(),
@@ -36,7 +36,10 @@ pub(crate) fn configs() -> Vec<EptConfig> {
         new.with_accessed_dirty(false).unwrap().with_largest_page(PageSize::Size2M).unwrap(),
         EptConfig::new(&no_2m).unwrap(),
         EptConfig::new(&only_4k).unwrap(),
-    ]
+    ];
+    // And the processors that the crate knows, as they are.
+    configs.extend(CpuModel::ALL.iter().filter_map(|model| EptConfig::new(&model.capabilities()).ok()));
+    configs
 }
 
 /// The newest processor with all that can be switched on.
