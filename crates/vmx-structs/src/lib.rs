@@ -13,6 +13,9 @@ mod eptp_list;
 mod field_bitmap;
 mod guest;
 mod guest_memory;
+#[cfg(all(feature = "instructions", target_arch = "x86_64"))]
+#[allow(unsafe_code)]
+pub mod instructions;
 mod io_bitmap;
 mod msr_area;
 mod msr_bitmap;
@@ -28,7 +31,9 @@ pub mod vmcs;
 mod vpid;
 
 pub use apic::{ApicAccessPage, ApicRegister, VirtualApicPage};
-pub use capabilities::{CpuFacts, CpuFeatures, CpuModel, EptVpidCap, VmxBasic, VmxCapabilities, VmxMisc};
+pub use capabilities::{
+    CpuFacts, CpuFeatures, CpuModel, EptVpidCap, FeatureControl, VmxBasic, VmxCapabilities, VmxMisc,
+};
 pub use descriptors::{InveptDescriptor, InveptType, InvvpidDescriptor, InvvpidType};
 pub use ept::{
     AttributeError, EPTPointer, Ept, EptAccess, EptAttributes, EptConfig, EptConfigError, EptError, EptFault,
