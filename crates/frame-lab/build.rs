@@ -2,8 +2,13 @@
 
 use std::{env, fs, path::Path, process::Command};
 
-/// Packages whose versions a report shows.
-const PACKAGES: [&str; 4] = ["buddy_system_allocator", "bitmap-allocator", "lock_api", "spin"];
+/// Packages whose versions a report shows, each with the crate that stands on it: others may use another version.
+const PACKAGES: [(&str, &str); 4] = [
+    ("frame-buddy", "buddy_system_allocator"),
+    ("frame-bitmap", "bitmap-allocator"),
+    ("frame-buddy", "lock_api"),
+    ("frame-buddy", "spin"),
+];
 
 fn main() {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -15,14 +20,21 @@ fn main() {
     println!("cargo::rerun-if-changed={}", lock.display());
     println!("cargo::rerun-if-changed=build.rs");
     let lock = fs::read_to_string(lock).unwrap_or_default();
-    let versions: Vec<String> = PACKAGES.iter().filter_map(|name| version_in(&lock, name)).collect();
+    let versions: Vec<String> =
+        PACKAGES.iter().filter_map(|(user, name)| version_in(&lock, user, name)).collect();
     println!("cargo::rustc-env=LAB_PACKAGES={}", versions.join(", "));
     println!("cargo::rustc-env=LAB_PROFILE={}", env::var("PROFILE").unwrap_or_default());
 }
 
-/// `name version` of a package, from the text of a lock file.
-fn version_in(lock: &str, name: &str) -> Option<String> {
-    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{name}\"\n")))?;
+/// `name version` of the package that `user` depends on, from the text of a lock file.
+fn version_in(lock: &str, user: &str, name: &str) -> Option<String> {
+    let entry = |name: &str, version: &str| {
+        let start = format!("\nname = \"{name}\"\nversion = \"{version}");
+        lock.split("[[package]]").find(|entry| entry.starts_with(&start))
+    };
+    // The lock file names the version here only where there are several.
+    let of_user = entry(user, "")?.split('"').find(|word| word.split(' ').next() == Some(name))?;
+    let entry = entry(name, of_user.split(' ').nth(1).unwrap_or_default())?;
     let version = entry.split("version = \"").nth(1)?.split('"').next()?;
     Some(format!("{name} {version}"))
 }

@@ -58,6 +58,8 @@ pub(crate) struct Setting {
     pub(crate) regions: Vec<FrameRange>,
     /// CPUs that caches need slots for.
     pub(crate) cpus: usize,
+    /// Each CPU is a thread of its own; otherwise one thread stands for all of them.
+    pub(crate) threads: bool,
 }
 
 impl Setting {
@@ -134,7 +136,7 @@ impl Backend {
             return job.run(store, &|| ());
         }
         let mut slots: Vec<CpuSlot> = (0..setting.cpus).map(|_| CpuSlot::new()).collect();
-        let cache = PerCpu::new(store, ReplayCpus);
+        let cache = PerCpu::new(store, ReplayCpus { alone: !setting.threads });
         cache.attach(&mut slots).expect("a new cache has no slots");
         let drain = || {
             for cpu in 0..setting.cpus {
@@ -184,10 +186,14 @@ pub(crate) fn on_cpu(index: usize) {
 
 /// The CPU that the replay says it is on.
 #[derive(Clone, Copy, Debug)]
-struct ReplayCpus;
+struct ReplayCpus {
+    /// One thread stands for all CPUs.
+    alone: bool,
+}
 
-// SAFETY: a replay runs on one thread, so operations follow each other, whatever CPUs they stand for. For the same
-// reason no other CPU is in the middle of one while this thread is: each can be claimed.
+// SAFETY: a replay runs on one thread, so operations follow each other, whatever CPUs they stand for; and no other
+// CPU is in the middle of one while this thread is, so each can be claimed. Or it gives each thread an index of its
+// own until it ends, joins it before the index is used again, and nobody is claimed.
 unsafe impl PinCpu for ReplayCpus {
     type Guard = ();
 
@@ -197,7 +203,7 @@ unsafe impl PinCpu for ReplayCpus {
     }
 
     fn claim(&self, cpu: CpuIndex) -> bool {
-        cpu.0 != CPU.get()
+        self.alone && cpu.0 != CPU.get()
     }
 }
 

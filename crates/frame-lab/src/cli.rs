@@ -60,6 +60,10 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u16).range(1..=999))]
     pub(crate) passes: u16,
 
+    /// Replay once more with a thread for each CPU of the recording, each doing its own CPU's calls
+    #[arg(long)]
+    pub(crate) threads: bool,
+
     /// Print every figure as JSON, and nothing else, on standard output; writes a report only if --report is given
     #[arg(long)]
     pub(crate) json: bool,

@@ -13,7 +13,7 @@ use crate::{
     cli::CompareArgs,
     ledger::whole_blocks,
     machine::Machine,
-    measure::{Measured, measure},
+    measure::{Measured, Passes, measure},
     memory::Memory,
     progress::Bar,
     report, table,
@@ -87,7 +87,8 @@ pub(crate) fn run(args: &CompareArgs) -> Outcome {
     };
     let memory = Memory::load(&args.map)?;
     let input = read(Source::from_arg(args.trace.as_deref()))?;
-    let setting = Setting { regions: memory.regions(args.memory), cpus: input.program.cpus.len() };
+    let setting =
+        Setting { regions: memory.regions(args.memory), cpus: input.program.cpus.len(), threads: false };
     let facts = MemoryFacts {
         map: memory.name.clone(),
         regions: setting.regions.len(),
@@ -97,8 +98,11 @@ pub(crate) fn run(args: &CompareArgs) -> Outcome {
     };
 
     let passes = usize::from(args.passes);
-    let bar = Bar::replaying((backends.len() * (passes + 1) * input.program.ops.len()) as u64);
-    let measured = measure(&input.program, &setting, &backends, passes, &bar);
+    let bar = Bar::replaying(
+        (backends.len() * (passes * if args.threads { 2 } else { 1 } + 1) * input.program.ops.len()) as u64,
+    );
+    let measured =
+        measure(&input.program, &setting, &backends, Passes { timed: passes, threads: args.threads }, &bar);
     bar.finish();
     let comparison = Comparison::new(input, facts, measured?);
 

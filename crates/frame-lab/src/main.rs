@@ -5,7 +5,8 @@
 //! | [`trace`] | a recording: from text to a program of operations |
 //! | [`memory`] | a firmware map: the frames that a replay has |
 //! | [`backends`] | the allocators, by name |
-//! | [`ledger`], [`replay`], [`measure`] | who owns what; a watched pass; timed passes |
+//! | [`ledger`], [`replay`], [`threads`], [`measure`] | who owns what; a watched pass; timed passes; a thread for each CPU |
+//! | [`hal`], [`vm`] | a virtual machine's structures on a compared allocator |
 //! | [`table`], [`report`] | what a person reads |
 //! | [`compare`], [`map`], [`record`] | the commands |
 
@@ -13,6 +14,7 @@ mod backends;
 mod cli;
 mod clock;
 mod compare;
+mod hal;
 mod ledger;
 mod machine;
 mod map;
@@ -24,7 +26,9 @@ mod record;
 mod replay;
 mod report;
 mod table;
+mod threads;
 mod trace;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &MapArgs) -> Outcome {
 impl MapFacts {
     fn of(memory: &Memory) -> Self {
         let ranges = memory.regions(None);
-        let setting = Setting { regions: ranges.clone(), cpus: 1 };
+        let setting = Setting { regions: ranges.clone(), cpus: 1, threads: false };
         let metadata = ALL.iter().map(|backend| {
             let stats = backend.run(&setting, Stats);
             MetadataFacts {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(facts.frames as u64, (u64::MAX >> 12) - 1);
         assert!(facts.metadata.iter().all(|metadata| metadata.bytes.is_none()));
         assert!(facts.draw().contains("the last frame of the address space"), "{}", facts.draw());
-        assert!(facts.draw().contains("at most 1.00 TiB"), "{}", facts.draw());
+        assert!(facts.draw().contains("at most 1 TiB"), "{}", facts.draw());
     }
 
     #[test]

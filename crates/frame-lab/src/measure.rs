@@ -10,7 +10,9 @@ use serde::Serialize;
 use crate::{
     backends::{Backend, BuildError, Setting},
     replay::{Timed, Verdict, Watched, time_of_harness},
+    threads::{Outcome, Streams, Threaded},
     trace::Program,
+    vm::Vm,
 };
 
 /// What became of one backend. The units are in the names; frames are 4 KiB.
@@ -38,8 +40,34 @@ pub(crate) struct Row {
     pub(crate) longest_free_run_frames: usize,
     /// As /proc/buddyinfo: free runs at the end, by order from 0 (4 KiB) to 18 (1 GiB).
     pub(crate) free_runs_by_order: [usize; 19],
+    /// Where --threads asked for it.
+    pub(crate) with_threads: Option<WithThreads>,
+    /// A VM's structures, built beside the live memory at the end and taken down again.
+    pub(crate) vm: Vm,
     #[serde(skip)]
     pub(crate) verdict: Verdict,
+}
+
+/// A replay with a thread for each CPU.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct WithThreads {
+    pub(crate) threads: usize,
+    /// Calls a second of all threads together, on the wall, from the median pass.
+    pub(crate) ops_per_second: f64,
+    /// On the wall, for one call of any thread.
+    pub(crate) ns_per_op: Spread,
+    pub(crate) failures: u64,
+    pub(crate) refused_frees: u64,
+    /// Frames that nobody holds and that are not free, or the other way round, in any pass.
+    pub(crate) miscounted_frames: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passes {
+    pub(crate) timed: usize,
+    /// As many again with a thread for each CPU.
+    pub(crate) threads: bool,
 }
 
 /// Nanoseconds for one call, over the passes.
@@ -53,7 +81,11 @@ pub(crate) struct Spread {
 impl Row {
     /// Whether every frame is accounted for and every free was taken.
     pub(crate) fn is_sound(&self) -> bool {
-        self.lost_frames == 0 && self.doubled_frames == 0 && self.refused_frees == 0
+        self.lost_frames == 0
+            && self.doubled_frames == 0
+            && self.refused_frees == 0
+            && self.vm.is_sound()
+            && self.with_threads.is_none_or(|with| with.refused_frees == 0 && with.miscounted_frames == 0)
     }
 }
 
@@ -77,9 +109,22 @@ impl Measured {
         let mut complaints = Vec::new();
         for row in self.rows.iter().filter(|row| !row.is_sound()) {
             complaints.push(format!(
-                "{}: {} frames lost, {} given twice or wrongly, {} good frees refused",
-                row.backend, row.lost_frames, row.doubled_frames, row.refused_frees
+                "{}: {} frames lost, {} given twice or wrongly, {} good frees refused; of the VM's {} frames, {} came back",
+                row.backend,
+                row.lost_frames,
+                row.doubled_frames,
+                row.refused_frees,
+                row.vm.frames_taken,
+                row.vm.frames_given_back,
             ));
+            if let Some(with) = row.with_threads
+                && with.refused_frees + with.miscounted_frames > 0
+            {
+                complaints.push(format!(
+                    "{} with {} threads: {} frames miscounted, {} good frees refused",
+                    row.backend, with.threads, with.miscounted_frames, with.refused_frees
+                ));
+            }
         }
         if !self.free_frames_agree {
             let counts: Vec<_> =
@@ -95,7 +140,7 @@ pub(crate) fn measure(
     program: &Program,
     setting: &Setting,
     backends: &[Backend],
-    passes: usize,
+    passes: Passes,
     progress: &dyn Progress,
 ) -> Result<Measured, BuildError> {
     let operations = program.ops.len();
@@ -107,7 +152,7 @@ pub(crate) fn measure(
     }
     let mut times = vec![Vec::new(); backends.len()];
     let mut harness = Vec::new();
-    for _ in 0..passes {
+    for _ in 0..passes.timed {
         harness.push(time_of_harness(program));
         for (backend, times) in backends.iter().zip(&mut times) {
             progress.doing(backend.name, "timed");
@@ -115,23 +160,60 @@ pub(crate) fn measure(
             progress.done(operations as u64);
         }
     }
-    let rows: Vec<Row> = backends
+    let mut rows: Vec<Row> = backends
         .iter()
         .zip(verdicts)
         .zip(times)
         .map(|((backend, verdict), times)| row(backend, verdict, Spread::of(times, operations)))
         .collect();
+    if passes.threads {
+        measure_threads(program, setting, backends, passes.timed, progress, &mut rows)?;
+    }
     // Where allocations fail, backends may hold different things at the end.
     let agree = rows.windows(2).all(|pair| {
         pair[0].free_frames_end == pair[1].free_frames_end || pair[0].failures + pair[1].failures > 0
     });
     Ok(Measured {
         operations,
-        passes,
+        passes: passes.timed,
         harness_ns_per_op: Spread::of(harness, operations).median,
         free_frames_agree: agree,
         rows,
     })
+}
+
+fn measure_threads(
+    program: &Program,
+    setting: &Setting,
+    backends: &[Backend],
+    passes: usize,
+    progress: &dyn Progress,
+    rows: &mut [Row],
+) -> Result<(), BuildError> {
+    let streams = Streams::of(program);
+    let setting = Setting { threads: true, ..setting.clone() };
+    let mut outcomes = vec![Vec::new(); backends.len()];
+    for _ in 0..passes {
+        for (backend, outcomes) in backends.iter().zip(&mut outcomes) {
+            progress.doing(backend.name, "threads");
+            outcomes.push(backend.run(&setting, Threaded { streams: &streams })?);
+            progress.done(program.ops.len() as u64);
+        }
+    }
+    for (row, outcomes) in rows.iter_mut().zip(outcomes) {
+        let times = outcomes.iter().map(|outcome| outcome.time).collect();
+        let ns_per_op = Spread::of(times, program.ops.len());
+        let most = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).max().unwrap_or(0);
+        row.with_threads = Some(WithThreads {
+            threads: program.cpus.len(),
+            ops_per_second: 1e9 / ns_per_op.median,
+            ns_per_op,
+            failures: most(|outcome| outcome.failures),
+            refused_frees: most(|outcome| outcome.refused),
+            miscounted_frames: most(|outcome| outcome.miscounted),
+        });
+    }
+    Ok(())
 }
 
 /// Told of the work as it goes on.
@@ -140,7 +222,7 @@ pub(crate) trait Progress {
     fn done(&self, operations: u64);
 }
 
-fn row(backend: &Backend, verdict: Verdict, ns_per_op: Spread) -> Row {
+fn row(backend: &Backend, mut verdict: Verdict, ns_per_op: Spread) -> Row {
     Row {
         backend: backend.name,
         about: backend.about,
@@ -159,6 +241,8 @@ fn row(backend: &Backend, verdict: Verdict, ns_per_op: Spread) -> Row {
         metadata_bytes: verdict.metadata_bytes,
         longest_free_run_frames: verdict.runs.longest(),
         free_runs_by_order: *verdict.runs.by_order(),
+        with_threads: None,
+        vm: std::mem::take(&mut verdict.vm),
         verdict,
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
         unit += 1;
     }
     match unit {
-        0 => format!("{bytes} B"),
+        _ if value.fract() == 0.0 => format!("{value} {}", UNITS[unit]),
         _ if value < 10.0 => format!("{value:.2} {}", UNITS[unit]),
         _ => format!("{value:.1} {}", UNITS[unit]),
     }
@@ -142,10 +142,7 @@ mod tests {
         );
         assert_eq!(human_count(832_432), "832,432");
         assert_eq!(human_bytes(512), "512 B");
-        assert_eq!(
-            (human_bytes(4096), human_bytes(6_291_358 * 4096)),
-            ("4.00 KiB".into(), "24.0 GiB".into())
-        );
+        assert_eq!((human_bytes(4096), human_bytes(6_291_358 * 4096)), ("4 KiB".into(), "24.0 GiB".into()));
     }
 
     #[test]

@@ -91,13 +91,10 @@ impl Picture {
         rows
     }
 
-    /// Blocks of each fill at the end, and those that are not whole (at the edges of the machine's memory).
-    pub(crate) fn census(&self) -> [usize; 5] {
-        let mut census = [0; 5];
-        for block in &self.blocks {
-            census[Fill::of(block) as usize] += 1;
-        }
-        census
+    /// Blocks that are in use at the end, and of these those that are full.
+    pub(crate) fn used_and_full(&self) -> (usize, usize) {
+        let count = |is: fn(&Fill) -> bool| self.blocks.iter().map(Fill::of).filter(is).count();
+        (count(|fill| *fill != Fill::Free), count(|fill| *fill == Fill::Full))
     }
 }
 
@@ -122,7 +119,7 @@ mod tests {
         let rows = picture.rows();
         assert_eq!(rows[0], [(0..1, Fill::Free), (1..3, Fill::Full), (3..4, Fill::Free)]);
         assert_eq!(rows[1], [(0..2, Fill::Free), (2..4, Fill::Sparse)]);
-        assert_eq!(picture.census(), [3, 1, 0, 0, 0]);
+        assert_eq!(picture.used_and_full(), (1, 0));
     }
 
     #[test]

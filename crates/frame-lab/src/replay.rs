@@ -17,6 +17,7 @@ use crate::{
     ledger::Ledger,
     picture::{Column, Picture},
     trace::{Action, ORDERS, Op, Program},
+    vm::Vm,
 };
 
 /// Frame 0 is never handed out: it marks an empty slot.
@@ -60,6 +61,8 @@ pub(crate) struct Verdict {
     /// Free 2 MiB frames at each sample of the program.
     pub(crate) free_2m_series: Vec<usize>,
     pub(crate) picture: Picture,
+    /// A VM that was built beside the live memory, and taken down.
+    pub(crate) vm: Vm,
 }
 
 /// A replay that trusts nothing.
@@ -103,7 +106,7 @@ impl Job for Watched<'_> {
         let lost = missing(ledger.free(), visited).max(missing(ledger.free(), stats.free_frames));
         // Frames that are called free and are not; or called free twice, or counted only.
         seen.doubled += missing(visited.max(stats.free_frames), ledger.free()).max(not_free);
-        let verdict = Verdict {
+        let mut verdict = Verdict {
             failures: seen.failures,
             refused: 0,
             doubled: 0,
@@ -118,7 +121,9 @@ impl Job for Watched<'_> {
             runs: runs.finish(),
             free_2m_series: std::mem::take(&mut seen.free_2m_series),
             picture: Picture::new(std::mem::take(&mut seen.columns), &ledger),
+            vm: Vm::default(),
         };
+        verdict.vm = Vm::build(allocator, &self.setting.regions, drain);
         let lost_after = seen.free_all(program, &mut slots, allocator, drain, &mut ledger);
         Verdict {
             refused: seen.refused,
@@ -267,7 +272,7 @@ fn time<T: Target>(program: &Program, target: T) -> Duration {
 }
 
 #[inline]
-fn call_alloc<A: FrameAllocator>(allocator: &A, order: u8) -> Option<PhysAddr> {
+pub(crate) fn call_alloc<A: FrameAllocator>(allocator: &A, order: u8) -> Option<PhysAddr> {
     match order {
         0 => allocator.alloc_frame().ok(),
         _ => allocator.alloc(LAYOUTS[usize::from(order)]).ok(),
@@ -276,9 +281,9 @@ fn call_alloc<A: FrameAllocator>(allocator: &A, order: u8) -> Option<PhysAddr> {
 
 /// Gives back what a slot held; false if it was refused.
 #[inline]
-fn call_dealloc<A: FrameAllocator>(allocator: &A, start: PhysAddr, order: u8) -> bool {
-    // SAFETY: a slot holds what the allocator gave for this order and is read once: the program frees a slot once for
-    // each allocation. No memory lies behind the frames of a replay, so nothing uses them.
+pub(crate) fn call_dealloc<A: FrameAllocator>(allocator: &A, start: PhysAddr, order: u8) -> bool {
+    // SAFETY: a slot holds what the allocator gave for this order and is freed once: a program frees a slot once
+    // for each allocation. No memory lies behind the frames of a replay, so nothing uses them.
     unsafe {
         match order {
             0 => allocator.dealloc_frame(start).is_ok(),

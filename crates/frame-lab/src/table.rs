@@ -6,7 +6,9 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::{
     compare::Comparison,
+    measure::Row,
     memory::{human_bytes, human_count},
+    vm::{EPT_TABLES, GUEST_RAM, Vm},
 };
 
 /// The whole output of `compare` for a terminal.
@@ -73,37 +75,48 @@ fn head(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
 }
 
 fn table(comparison: &Comparison) -> Table {
+    let rows = &comparison.measured.rows;
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([
+    let header = [
         "backend",
         "Mops/s",
         "ns/op",
         "failures",
         "free 2M\nend",
         "free 2M\nlowest",
-        "fragmented\nend",
-        "fragmented\nworst",
+        "fragmented\nend / worst",
         "metadata",
         "lost/\ndoubled",
-    ]);
+    ];
+    if rows.iter().any(|row| row.with_threads.is_some()) {
+        table.set_header(header.iter().copied().chain(["Mops/s\nthreads"]));
+    } else {
+        table.set_header(header);
+    }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let rows = &comparison.measured.rows;
     for row in rows {
-        table.add_row([
+        let mut cells = vec![
             Cell::new(row.backend),
             Cell::new(format!("{:.1}", row.ops_per_second / 1e6)),
             Cell::new(format!("{:.1}", row.ns_per_op.median)),
             Cell::new(human_count(row.failures)),
             Cell::new(human_count(row.free_2m_end as u64)),
             Cell::new(human_count(row.free_2m_lowest as u64)),
-            Cell::new(format!("{:.2} %", row.fragmentation_end * 100.0)),
-            Cell::new(format!("{:.2} %", row.fragmentation_worst * 100.0)),
+            Cell::new(format!(
+                "{:.2} / {:.2} %",
+                row.fragmentation_end * 100.0,
+                row.fragmentation_worst * 100.0
+            )),
             Cell::new(human_bytes(row.metadata_bytes as u64)),
             Cell::new(format!("{}/{}", row.lost_frames, row.doubled_frames + row.refused_frees)),
-        ]);
+        ];
+        if let Some(with) = row.with_threads {
+            cells.push(Cell::new(format!("{:.1}", with.ops_per_second / 1e6)));
+        }
+        table.add_row(cells);
     }
     table
 }
@@ -120,6 +133,13 @@ fn notes(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
         human_count(measured.operations as u64),
         measured.harness_ns_per_op,
     )?;
+    if let Some(with) = measured.rows.first().and_then(|row| row.with_threads) {
+        writeln!(
+            out,
+            "threads: the same calls by {} threads, one for each CPU of the recording, together and on the wall.",
+            with.threads
+        )?;
+    }
     let most = comparison.trace.peak_live_frames.div_ceil(512);
     writeln!(
         out,
@@ -129,20 +149,54 @@ fn notes(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
         human_count(comparison.recorded.blocks_2m_end as u64),
         human_count(most),
     )?;
-    if let Some(free) = measured.rows.first().map(|row| row.free_frames_end)
-        && measured.complaints().is_empty()
-        && measured.rows.iter().all(|row| row.free_frames_end == free)
-    {
+    virtual_machine(out, &measured.rows)?;
+    if measured.complaints().is_empty() {
+        let free = measured.rows.first().map_or(0, |row| row.free_frames_end);
+        let end = match measured.rows.iter().all(|row| row.free_frames_end == free) {
+            true => format!("every backend ends with {} free frames", human_count(free as u64)),
+            // Where allocations failed, backends hold different things at the end.
+            false => "every backend accounts for every frame".to_owned(),
+        };
         writeln!(
             out,
-            "Watched frame by frame in a pass of its own: no frame lost, none given twice; every backend ends with {}\n\
-             free frames and has all {} back when everything is freed.",
-            human_count(free as u64),
+            "Watched frame by frame in a pass of its own: no frame lost, none given twice; {end}\n\
+             and has all {} back when everything is freed.",
             human_count(comparison.memory.frames as u64),
         )?;
     }
     if !comparison.machine.is_optimised() {
         writeln!(out, "This is a debug build: the times mean nothing. Run it with `cargo run --release`.")?;
+    }
+    Ok(())
+}
+
+/// What the VM that was built on each backend is, and whether it came off.
+fn virtual_machine(out: &mut String, rows: &[Row]) -> std::fmt::Result {
+    let mut told: Vec<&Vm> = Vec::new();
+    for vm in rows.iter().map(|row| &row.vm) {
+        if told.iter().any(|other| other.is_like(vm)) {
+            continue;
+        }
+        told.push(vm);
+        let alike: Vec<_> = rows.iter().filter(|row| row.vm.is_like(vm)).map(|row| row.backend).collect();
+        let on = if alike.len() == rows.len() { "every backend".to_owned() } else { alike.join(", ") };
+        if let Some(error) = &vm.error {
+            writeln!(out, "A virtual machine on {on}: not built, {error}.")?;
+            continue;
+        }
+        writeln!(
+            out,
+            "A virtual machine with 64 MiB ({}) was built beside the live memory on {on}: {} frames,\n\
+             of which {} guest RAM ({} pages of 2 MiB, {} of 4 KiB), {} EPT tables, {} other; {} came back.",
+            vm.cpu,
+            human_count(vm.frames_taken as u64),
+            human_count(vm.frames_of(GUEST_RAM) as u64),
+            vm.pages_2m,
+            vm.pages_4k,
+            vm.frames_of(EPT_TABLES),
+            vm.frames_taken - vm.frames_of(GUEST_RAM) - vm.frames_of(EPT_TABLES),
+            if vm.is_sound() { "all".to_owned() } else { human_count(vm.frames_given_back as u64) },
+        )?;
     }
     Ok(())
 }

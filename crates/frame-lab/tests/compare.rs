@@ -34,6 +34,17 @@ fn check_backends(json: &Value, names: &[&str], total: u64, live: u64) {
         let huge: u64 = (9..19).map(|order| runs[order] << (order - 9)).sum();
         assert_eq!((frames, huge), (total - live, end), "{backend}");
         assert!(count(backend, "/longest_free_run_frames") >= 512);
+        // A VM was built beside the live memory: 64 MiB less the hole, its tables, and what the processor reads.
+        let vm = &backend["vm"];
+        assert!(vm["error"].is_null(), "{vm}");
+        let parts = vm["structures"].as_array().unwrap();
+        let frames =
+            |name: &str| parts.iter().filter(|p| p["name"] == name).map(|p| count(p, "/frames")).sum::<u64>();
+        assert_eq!((frames("guest RAM"), frames("VMCS"), frames("I/O bitmaps")), (160 + 63 * 256, 1, 2));
+        assert_eq!(count(vm, "/pages_4k") + 512 * count(vm, "/pages_2m"), 160 + 63 * 256);
+        let taken: u64 = parts.iter().map(|part| count(part, "/frames")).sum();
+        assert_eq!((count(vm, "/frames_taken"), count(vm, "/frames_given_back")), (taken, taken));
+        assert_eq!((count(vm, "/refused_frees"), vm["frames_missing"].as_i64()), (0, Some(0)));
         assert!(backend["ops_per_second"].as_f64().unwrap() > 0.0);
         assert!(count(backend, "/metadata_bytes") > 0);
     }
@@ -42,7 +53,7 @@ fn check_backends(json: &Value, names: &[&str], total: u64, live: u64) {
 #[test]
 fn the_embedded_trace_on_every_backend() {
     let dir = Dir::new("embedded");
-    let json = json(&run(&dir, &["compare", "--json", "--passes", "1"]));
+    let json = json(&run(&dir, &["compare", "--json", "--passes", "1", "--threads"]));
     let trace = &json["trace"];
     assert_eq!((count(trace, "/events"), count(trace, "/lines_not_understood")), (200_000, 0));
     assert_eq!((count(trace, "/allocations"), count(trace, "/frees")), (100_652, 99_348));
@@ -50,6 +61,11 @@ fn the_embedded_trace_on_every_backend() {
     assert_eq!(count(&json, "/operations"), 200_000 - 28_337);
     assert_eq!(count(&json, "/memory/frames"), 6_291_358);
     check_backends(&json, &BACKENDS, 6_291_358, 37_166);
+    for with in json["backends"].as_array().unwrap().iter().map(|backend| &backend["with_threads"]) {
+        assert_eq!((count(with, "/threads"), count(with, "/failures")), (2, 0));
+        assert_eq!((count(with, "/refused_frees"), count(with, "/miscounted_frames")), (0, 0));
+        assert!(with["ops_per_second"].as_f64().unwrap() > 0.0);
+    }
     // Only --report writes one then.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -97,9 +113,9 @@ fn every_map_by_name_and_as_a_file() {
         let args = ["compare", "--json", "--passes", "1", "--trace", &trace, "--map", map];
         check_backends(&json(&run(&dir, &args)), &BACKENDS, frames, 8);
     }
-    let map = dir.file("map", "0x100800-0x8fffff usable\n");
+    let map = dir.file("map", "0x100800-0x80fffff usable\n");
     let args = ["compare", "--json", "--passes", "1", "--trace", &trace, "--map", &map];
-    check_backends(&json(&run(&dir, &args)), &BACKENDS, 0x7ff, 8);
+    check_backends(&json(&run(&dir, &args)), &BACKENDS, 0x7fff, 8);
 }
 
 #[test]
@@ -211,6 +227,8 @@ fn memory_that_runs_out_is_a_failure_of_allocations_and_not_of_accounts() {
         for nothing in ["lost_frames", "doubled_frames", "refused_frees"] {
             assert_eq!(backend[nothing], 0, "{backend}");
         }
+        assert!(backend["vm"]["error"].is_string(), "no room for 64 MiB: {backend}");
+        assert_eq!(count(backend, "/vm/frames_taken"), count(backend, "/vm/frames_given_back"));
     }
     assert_eq!(count(&output, "/memory/frames"), 25_600);
 }

@@ -56,6 +56,12 @@ impl Scale {
     }
 }
 
+/// The horizontal axis: when the values were taken, and in which unit.
+pub(super) struct Times {
+    pub(super) values: Vec<f64>,
+    pub(super) unit: &'static str,
+}
+
 /// A line of a chart.
 pub(super) struct Series<'a> {
     pub(super) class: &'a str,
@@ -63,14 +69,9 @@ pub(super) struct Series<'a> {
     pub(super) values: &'a [f64],
 }
 
-/// Lines over a common axis of seconds. `unit` stands behind the values under the pointer.
-pub(super) fn lines(
-    times: &[f64],
-    series: &[Series<'_>],
-    height: f64,
-    from_zero: bool,
-    unit: &str,
-) -> String {
+/// Lines over a common axis. `unit` stands behind the values under the pointer.
+pub(super) fn lines(axis: &Times, series: &[Series<'_>], height: f64, from_zero: bool, unit: &str) -> String {
+    let times = &axis.values;
     let all = series.iter().flat_map(|series| series.values).copied();
     // No value at all leaves both at infinity; a scale is of numbers.
     let (low, high) =
@@ -80,7 +81,7 @@ pub(super) fn lines(
     let x = Scale::new((0.0, times.last().copied().unwrap_or(0.0)), (LEFT, WIDTH - RIGHT), 10, false);
     let y = Scale::new((low, high), (height - BOTTOM, TOP), 5, true);
     let mut out = open(height);
-    axes(&mut out, &x, &y, height);
+    axes(&mut out, &x, &y, height, axis.unit);
     for Series { class, name, values } in series {
         let mut path = String::new();
         let mut last = None;
@@ -106,7 +107,7 @@ fn open(height: f64) -> String {
     format!(r#"<svg viewBox="0 0 {WIDTH} {height}" role="img">"#)
 }
 
-fn axes(out: &mut String, x: &Scale, y: &Scale, height: f64) {
+fn axes(out: &mut String, x: &Scale, y: &Scale, height: f64, time_unit: &str) {
     for tick in y.ticks() {
         let place = y.at(tick);
         let _ = write!(
@@ -124,7 +125,7 @@ fn axes(out: &mut String, x: &Scale, y: &Scale, height: f64) {
     for tick in x.ticks() {
         let _ = write!(
             out,
-            r#"<text class="soft" x="{:.1}" y="{}" text-anchor="middle">{} s</text>"#,
+            r#"<text class="soft" x="{:.1}" y="{}" text-anchor="middle">{} {time_unit}</text>"#,
             x.at(tick),
             floor + 18.0,
             number(tick, x.decimals()),
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn charts_of_nothing_and_of_one_value_are_drawn() {
         for values in [&[][..], &[7.0][..], &[7.0, 7.0][..]] {
-            let times: Vec<f64> = (0..values.len()).map(|i| i as f64).collect();
+            let times = Times { values: (0..values.len()).map(|i| i as f64).collect(), unit: "s" };
             let series = [Series { class: "series", name: "<x>", values }];
             let svg = lines(&times, &series, 200.0, false, "frames");
             assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("&lt;x&gt;"), "{svg}");

@@ -8,10 +8,10 @@ use std::fmt::Write;
 
 use crate::{
     compare::Comparison,
-    measure::Row,
+    measure::{Measured, Row},
     memory::{human_bytes, human_count},
 };
-use chart::{Bar, Series};
+use chart::{Bar, Series, Times};
 
 /// The report.
 pub(crate) fn html(comparison: &Comparison) -> String {
@@ -30,6 +30,7 @@ pub(crate) fn html(comparison: &Comparison) -> String {
     let _ = live_memory(&mut out, comparison);
     let _ = memory_over_time(&mut out, comparison);
     let _ = memory_at_the_end(&mut out, comparison);
+    let _ = virtual_machine(&mut out, comparison);
     let _ = origin(&mut out, comparison);
     out.push_str("</main></body></html>\n");
     out
@@ -190,16 +191,51 @@ makes the calls takes {:.1} ns of each and is part of every bar.</p>",
         let ratio = if times > 1.005 { format!("  ({times:.1} ×)") } else { String::new() };
         format!("{:.1} M/s, {:.1} ns{ratio}", bar.value, 1e3 / bar.value)
     };
+    writeln!(out, r#"<div class="panel">{}</div>"#, chart::bars(&bars, note))?;
+    speed_with_threads(out, measured, &classes)
+}
+
+fn speed_with_threads(out: &mut String, measured: &Measured, classes: &[String]) -> std::fmt::Result {
+    let bars: Vec<_> = measured
+        .rows
+        .iter()
+        .zip(classes)
+        .filter_map(|(row, class)| {
+            let with = row.with_threads?;
+            Some(Bar {
+                class,
+                name: row.backend,
+                value: with.ops_per_second / 1e6,
+                low: 1e3 / with.ns_per_op.highest,
+                high: 1e3 / with.ns_per_op.lowest,
+            })
+        })
+        .collect();
+    let Some(with) = measured.rows.first().and_then(|row| row.with_threads) else { return Ok(()) };
+    writeln!(
+        out,
+        "<p>The same calls by {} threads at once, one for each CPU of the recording: million calls a second of all together, on
+the wall. Behind a lock the threads wait for each other.</p>",
+        with.threads
+    )?;
+    let note = |bar: &Bar<'_>| {
+        let alone =
+            measured.rows.iter().find(|row| row.backend == bar.name).map_or(0.0, |row| row.ops_per_second);
+        format!("{:.1} M/s, {:.2} × one thread", bar.value, bar.value * 1e6 / alone)
+    };
     writeln!(out, r#"<div class="panel">{}</div>"#, chart::bars(&bars, note))
 }
 
-fn times(comparison: &Comparison) -> Vec<f64> {
+/// Where the samples lie on the axis, and its unit: seconds, or calls if the trace has no times.
+fn times(comparison: &Comparison) -> Times {
     let program = &comparison.input.program;
     if program.duration() == 0 {
-        // No times in the trace: the axis shows thousands of operations as seconds would be shown.
-        return program.samples.iter().map(|sample| sample.op as f64).collect();
+        return Times {
+            values: program.samples.iter().map(|sample| sample.op as f64).collect(),
+            unit: "calls",
+        };
     }
-    program.samples.iter().map(|sample| sample.time as f64 / 1e9).collect()
+    Times { values: program.samples.iter().map(|sample| sample.time as f64 / 1e9).collect(), unit: "s" }
 }
 
 fn huge_frames(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
@@ -265,11 +301,15 @@ are spoiled for a 2 MiB page by a few small allocations.</p>{}<div class=\"pair\
         let picture = &row.verdict.picture;
         writeln!(
             out,
-            r#"<figure class="panel"><h3>{}</h3><figcaption>{} blocks of 2 MiB were in use at some moment</figcaption>{}<div class="ends"><span>0 s</span><span>{:.1} s</span></div></figure>"#,
+            r#"<figure class="panel"><h3>{}</h3><figcaption>{} blocks of 2 MiB were in use at some moment</figcaption>{}<div class="ends"><span>start</span><span>{}</span></div></figure>"#,
             swatch(row.backend),
             human_count(picture.touched.len() as u64),
             pictures::over_time(picture, most),
-            comparison.trace.seconds,
+            if comparison.trace.seconds > 0.0 {
+                format!("{:.1} s", comparison.trace.seconds)
+            } else {
+                "end".into()
+            },
         )?;
     }
     writeln!(out, "</div>")
@@ -278,26 +318,71 @@ are spoiled for a 2 MiB page by a few small allocations.</p>{}<div class=\"pair\
 fn memory_at_the_end(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     writeln!(
         out,
-        "<h2>All of memory, at the end</h2><p>Every block of 2 MiB of the machine, left to right and top to bottom by address, 256 MiB a row.</p>{}<div class=\"pair\">",
+        "<h2>All of memory, at the end</h2><p>Every block of 2 MiB of the machine, left to right and top to bottom by address, {} a row.</p>{}<div class=\"trio\">",
+        human_bytes(pictures::row_bytes(comparison.memory.frames)),
         pictures::key(),
     )?;
     for row in &comparison.measured.rows {
         let picture = &row.verdict.picture;
-        let [free, sparse, partly, dense, full] = picture.census();
-        let (drawing, beyond) = pictures::at_the_end(picture);
+        let (drawing, beyond) = pictures::at_the_end(picture, comparison.memory.frames);
+        let (used, full) = picture.used_and_full();
         let beyond = match beyond {
             0 => String::new(),
             blocks => format!("; {} more lie above what is drawn", human_count(blocks as u64)),
         };
         writeln!(
             out,
-            r#"<figure class="panel"><h3>{}</h3><figcaption>{} free, {} partly used, {full} full{beyond}</figcaption>{drawing}</figure>"#,
+            r#"<figure class="panel"><h3>{}</h3><figcaption>{} whole and free, {} partly used, {} full{beyond}</figcaption>{drawing}</figure>"#,
             swatch(row.backend),
-            human_count(free as u64),
-            human_count((sparse + partly + dense) as u64),
+            human_count(row.free_2m_end as u64),
+            human_count((used - full) as u64),
+            human_count(full as u64),
         )?;
     }
     writeln!(out, "</div>")
+}
+
+fn virtual_machine(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
+    let rows = &comparison.measured.rows;
+    let Some(built) = rows.iter().map(|row| &row.vm).max_by_key(|vm| vm.structures.len()) else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "<h2>A virtual machine of these frames</h2><p>A hypervisor asks otherwise than a kernel: single zeroed frames for what the processor reads, the
+largest runs there are for the guest's memory. Beside the live memory at the end, each allocator gave the frames for a
+virtual machine with 64 MiB on a processor like <code>{}</code>; what was written into the guest was found again through its page
+tables, and everything was given back.</p><div class=\"panel\"><table><thead><tr><th>backend</th>",
+        built.cpu,
+    )?;
+    for part in &built.structures {
+        writeln!(out, "<th>{}</th>", part.name)?;
+    }
+    writeln!(
+        out,
+        "<th>2 MiB pages</th><th>4 KiB pages</th><th>frames<br>taken</th><th>frames<br>back</th></tr></thead><tbody>"
+    )?;
+    for Row { backend, vm, .. } in rows {
+        write!(out, "<tr><td>{}</td>", swatch(backend))?;
+        for part in &built.structures {
+            write!(out, "<td>{}</td>", human_count(vm.frames_of(part.name) as u64))?;
+        }
+        writeln!(
+            out,
+            "<td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            human_count(vm.pages_2m),
+            human_count(vm.pages_4k),
+            human_count(vm.frames_taken as u64),
+            human_count(vm.frames_given_back as u64),
+        )?;
+    }
+    writeln!(out, "</tbody></table></div>")?;
+    for row in rows {
+        if let Some(error) = &row.vm.error {
+            writeln!(out, "<p class=\"soft\">{}: not built, {}</p>", swatch(row.backend), escape(error))?;
+        }
+    }
+    Ok(())
 }
 
 fn origin(out: &mut String, comparison: &Comparison) -> std::fmt::Result {

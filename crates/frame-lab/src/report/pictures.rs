@@ -5,7 +5,10 @@
 
 use std::fmt::Write;
 
-use crate::picture::{Fill, Picture};
+use crate::{
+    ledger::BLOCK_FRAMES,
+    picture::{Fill, Picture},
+};
 
 /// Each fill: class, and what it means.
 pub(super) const FILLS: [(Fill, &str, &str); 5] = [
@@ -58,26 +61,38 @@ pub(super) fn over_time(picture: &Picture, most: usize) -> String {
     out
 }
 
-/// Cells in a row of the picture at the end: 256 MiB.
-const CELLS: usize = 128;
-/// Rows of it at most: 64 GiB.
+/// Rows of the picture at the end, at most.
 const MOST_CELL_ROWS: usize = 256;
 
-/// All of memory at the end, a cell for each block, 256 MiB a row; and how many blocks lie beyond the picture.
-pub(super) fn at_the_end(picture: &Picture) -> (String, usize) {
-    let shown = picture.blocks.len().min(CELLS * MOST_CELL_ROWS);
+/// Cells in a row of the picture at the end: about as many as make it twice as wide as high.
+fn cells(blocks: usize) -> usize {
+    match blocks {
+        0..=512 => 32,
+        513..=2048 => 64,
+        _ => 128,
+    }
+}
+
+/// Bytes that a row of the picture at the end stands for.
+pub(super) fn row_bytes(frames: usize) -> u64 {
+    (cells(frames / BLOCK_FRAMES) as u64) << 21
+}
+
+/// All of memory at the end, a cell for each block; and how many blocks lie beyond the picture.
+pub(super) fn at_the_end(picture: &Picture, frames: usize) -> (String, usize) {
+    let cells = cells(frames / BLOCK_FRAMES);
+    let shown = picture.blocks.len().min(cells * MOST_CELL_ROWS);
     let mut paths: [String; 5] = Default::default();
-    let blocks = &picture.blocks[..shown];
-    for (y, row) in blocks.chunks(CELLS).enumerate() {
+    for (y, row) in picture.blocks[..shown].chunks(cells).enumerate() {
         let fills: Vec<_> = row.iter().map(Fill::of).collect();
         strokes(&mut paths, &fills, y);
     }
-    let rows = shown.div_ceil(CELLS);
-    let mut out = format!(r#"<svg class="memory" viewBox="0 0 {CELLS} {rows}" role="img">"#);
-    let (whole, rest) = (shown / CELLS, shown % CELLS);
+    let rows = shown.div_ceil(cells);
+    let mut out = format!(r#"<svg class="memory" viewBox="0 0 {cells} {rows}" role="img">"#);
+    let (whole, rest) = (shown / cells, shown % cells);
     let _ = write!(
         out,
-        r#"<rect class="f-free" width="{CELLS}" height="{whole}"/><rect class="f-free" y="{whole}" width="{rest}" height="1"/>"#
+        r#"<rect class="f-free" width="{cells}" height="{whole}"/><rect class="f-free" y="{whole}" width="{rest}" height="1"/>"#
     );
     draw(&mut out, &paths);
     out.push_str("</svg>");
