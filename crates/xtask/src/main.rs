@@ -28,6 +28,8 @@ enum Task {
     Msrv,
     /// Boots the example kernel on a simulated machine.
     Kernel(machine::KernelArgs),
+    /// Boots the example hypervisor on a simulated x86 with VMX.
+    Hypervisor(machine::HypervisorArgs),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::lint(),
         Task::Msrv => msrv::msrv(),
         Task::Kernel(arguments) => machine::kernel(&arguments).map(|outcome| println!("{outcome}")),
+        Task::Hypervisor(arguments) => machine::hypervisor(&arguments).map(|outcome| println!("{outcome}")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

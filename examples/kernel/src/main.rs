@@ -13,14 +13,13 @@ mod backends;
 mod checks;
 mod ledger;
 mod look_like;
-mod report;
 
 use core::{alloc::Layout, marker::PhantomData};
 
 use backends::{Backend, Subject};
 use checks::Bench;
 use frame_allocator::FrameAllocator;
-use kernel_example::{heap, irq_lock, memory};
+use kernel_example::{check, check_eq, heap, irq_lock, memory, report};
 use machine::{multiboot::BootInfo, println, smp};
 use memory::{Kernel, Map};
 
@@ -86,7 +85,7 @@ fn run<S: Subject>(boot: &'static BootInfo) {
         subject: PhantomData,
     }
     .run();
-    report::finish()
+    report::finish("kernel")
 }
 
 /// The kernel's own share of memory beside another allocator: a 32nd, and at least 16 MiB.

@@ -151,6 +151,19 @@ fn take(from: &mut &'static mut [MaybeUninit<u8>], layout: Layout) -> &'static m
     part
 }
 
+/// All of it at once, for a kernel that does nothing special: afterwards [`FRAMES`] hands frames out. Returns the map of
+/// what it got.
+///
+/// # Panics
+/// The firmware's map is broken, or there is too little memory.
+pub fn init(boot: &BootInfo, cpus: usize) -> Map {
+    let mut map = map(boot).unwrap_or_else(|error| panic!("the firmware's memory map: {error}"));
+    FRAMES.attach(slots(&mut map, cpus)).expect("attached once");
+    drain_when_kicked(|| _ = FRAMES.drain_local());
+    // SAFETY: all that is used is reserved: `map` saw to what was there, and `slots` took its part out.
+    unsafe { give_all_to_kernel(map) }
+}
+
 /// A slot of the cache for each CPU.
 pub fn slots(map: &mut Map, cpus: usize) -> &'static mut [CpuSlot] {
     let layout = Layout::array::<CpuSlot>(cpus).expect("a few CPUs");

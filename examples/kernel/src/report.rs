@@ -25,7 +25,7 @@ macro_rules! check_eq {
     }};
 }
 
-/// What [`check!`] calls. Returns whether it holds.
+/// What [`check!`](crate::check) calls. Returns whether it holds.
 pub fn count(holds: bool, what: core::fmt::Arguments<'_>, place: &str) -> bool {
     let counter = if holds { &PASSED } else { &FAILED };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -49,9 +49,9 @@ pub fn case(name: &str, run: impl FnOnce()) {
     println!("case {name}: {passed} passed, {failed} failed");
 }
 
-/// The last line, and the end.
-pub fn finish() -> ! {
+/// The last line, which names the program, and the end.
+pub fn finish(program: &str) -> ! {
     let (passed, failed) = (PASSED.load(Ordering::Relaxed), FAILED.load(Ordering::Relaxed));
-    println!("kernel: {passed} checks passed, {failed} failed");
+    println!("{program}: {passed} checks passed, {failed} failed");
     if failed == 0 { exit::success() } else { exit::failure() }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use super::{Outcome, bochs::Bochs, firmware, image, packages, qemu::Qemu, run::Ended};
+use super::{Outcome, bochs::Bochs, firmware, image, packages, qemu::Qemu, run::Ended, verdict};
 use crate::command::Failure;
 
 /// Boots the example kernel.
@@ -167,14 +167,7 @@ impl Machine {
             }
         }
         let checks = cases.iter().map(|(_, checks)| checks).sum();
-        let last = format!("kernel: {checks} checks passed, 0 failed");
-        if ended.serial.lines().last() != Some(&last) {
-            return Err(format!("the last line is not {last:?}"));
-        }
-        if !ended.succeeded {
-            return Err(format!("the emulator ended with {}", ended.how));
-        }
-        Ok(checks)
+        verdict::last_line(ended, "kernel", checks)
     }
 }
 

@@ -7,12 +7,15 @@
 
 mod bochs;
 mod firmware;
+mod hypervisor;
 mod image;
 mod kernel;
 mod packages;
 mod qemu;
 mod run;
+mod verdict;
 
+pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
 
 /// What came of a command that boots machines, when nothing failed.
