@@ -105,10 +105,11 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
                 let freed = region.block(row.block()).give_row(row.in_block(), mask);
                 return freed.map_err(|free| not_allocated(row.frame(free.trailing_zeros())));
             }
-            if let Some(free) = region.lowest_free(frames) {
-                return Err(not_allocated(free));
-            }
-            return region.give(frames).map_err(not_allocated);
+            let freed = match region.lowest_free(frames) {
+                Some(free) => Err(free),
+                None => region.give(frames),
+            };
+            return freed.map_err(not_allocated);
         }
         self.check_owned(frames)?;
         self.regions.give(frames).map_err(not_allocated)

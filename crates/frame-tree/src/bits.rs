@@ -74,23 +74,28 @@ pub(crate) fn largest_of(rows: [u64; BLOCK_ROWS]) -> Option<usize> {
     Some(order)
 }
 
-/// A free run of `order` that breaks up as little as can be: the order of the largest run around it, and where it
-/// starts, lowest first. `None` if there is no such run.
+/// Of the starts of runs of `order`, those whose run is not part of a longer one.
+#[inline(always)]
+pub(crate) const fn alone(starts: u64, order: usize) -> u64 {
+    if order == ROW_ORDER {
+        return starts;
+    }
+    let pairs = fold(starts, order);
+    starts & !(pairs | pairs << (1 << order))
+}
+
+/// Of the free runs of `order`, whose starts are `starts` (not 0), one that breaks up as little as can be: the order of
+/// the largest run around it, and where it starts, lowest first.
 #[inline]
-pub(crate) fn best_fit(row: u64, order: usize) -> Option<(usize, usize)> {
-    let mut starts = runs(row, order);
-    if starts == 0 {
-        return None;
-    }
+pub(crate) fn best_fit(mut starts: u64, order: usize) -> (usize, u32) {
     for k in order..ROW_ORDER {
-        let pairs = fold(starts, k);
-        let alone = starts & !(pairs | pairs << (1 << k));
+        let alone = alone(starts, k);
         if alone != 0 {
-            return Some((k, alone.trailing_zeros() as usize));
+            return (k, alone.trailing_zeros());
         }
-        starts = pairs;
+        starts = fold(starts, k);
     }
-    Some((ROW_ORDER, 0))
+    (ROW_ORDER, 0)
 }
 
 /// The lowest `count` ones of `row` (all of them, if there are no more).
@@ -152,8 +157,11 @@ mod tests {
             let around = |at: usize| (order..=ROW_ORDER)
                 .rev()
                 .find(|k| row & mask(at >> k << k, 1 << k) == mask(at >> k << k, 1 << k));
-            let naive = bits_of(naive_runs(row, order)).filter_map(|at| Some((around(at)?, at))).min();
-            prop_assert_eq!(best_fit(row, order), naive);
+            let naive = bits_of(naive_runs(row, order)).filter_map(|at| Some((around(at)?, at as u32))).min();
+            let starts = runs(row, order);
+            prop_assert_eq!((starts != 0).then(|| best_fit(starts, order)), naive);
+            let alone_naive = bits_of(naive_runs(row, order)).filter(|at| around(*at) == Some(order));
+            prop_assert!(bits_of(alone(starts, order)).eq(alone_naive));
         }
 
         #[test]

@@ -25,7 +25,7 @@ use core::sync::atomic::fence;
 
 use crate::{
     bits,
-    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, ROW_FRAMES},
+    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, Group, ROW_FRAMES},
     hints::{class_of, snapshot},
     region::{BlockRef, Region},
     storage::{Rows, WHOLE},
@@ -43,6 +43,21 @@ fn take(row: &AtomicU64, mask: u64) -> Result<(), u64> {
         }
     }
     Err(mask & !free)
+}
+
+/// Moves the frames of `mask` into a row, if none of them is there, and says what it holds then.
+#[inline(always)]
+fn give(row: &AtomicU64, mask: u64) -> Result<u64, u64> {
+    let mut free = row.load(Relaxed);
+    loop {
+        if free & mask != 0 {
+            return Err(free & mask);
+        }
+        match row.compare_exchange_weak(free, free | mask, SeqCst, Relaxed) {
+            Ok(_) => return Ok(free | mask),
+            Err(now) => free = now,
+        }
+    }
 }
 
 /// A block whose 512 frames are all owned by whoever has this: fresh from `claim`, its rows not live, or zero.
@@ -198,21 +213,11 @@ impl<'r> BlockRef<'r> {
             return Err(mask);
         }
         let Some(rows) = self.rows() else { return Err(mask) };
-        let word = &rows[row];
-        let mut free = word.load(Relaxed);
-        loop {
-            if free & mask != 0 {
-                return Err(free & mask);
-            }
-            match word.compare_exchange_weak(free, free | mask, SeqCst, Relaxed) {
-                Ok(_) => break,
-                Err(now) => free = now,
-            }
-        }
-        if free | mask == !0 {
+        let free = give(&rows[row], mask)?;
+        if free == !0 {
             self.row_filled(rows);
         } else {
-            self.raise(bits::largest(free | mask));
+            self.raise(bits::largest(free));
         }
         Ok(())
     }
@@ -230,13 +235,17 @@ impl<'r> BlockRef<'r> {
     /// # Errors
     /// A frame that was free already. The others were given back all the same.
     pub(crate) fn give(self, frames: Frames) -> Result<(), Frame> {
+        let (false, Some(rows)) = (self.is_untouched(), self.rows()) else { return Err(frames.lo) };
         let mut result = Ok(());
         for (row, mask) in frames.rows() {
-            if let Err(free) = self.give_row(row.in_block(), mask) {
-                let _ = self.give_row(row.in_block(), mask & !free);
+            let word = &rows[row.in_block()];
+            if let Err(free) = give(word, mask) {
+                let _ = give(word, mask & !free);
                 result = result.and(Err(row.frame(free.trailing_zeros())));
             }
         }
+        // The hints once for all rows.
+        self.row_filled(rows);
         result
     }
 
@@ -319,19 +328,24 @@ impl Region<'_> {
     /// # Errors
     /// The first block that was free already.
     pub(crate) fn release_whole(&self, blocks: Blocks) -> Result<(), Frame> {
+        if blocks.lo.0 + 1 == blocks.hi.0 {
+            return self.release_in(blocks.lo.group(), blocks.lo.bit());
+        }
         let mut result = Ok(());
         for group in blocks.groups() {
-            let mask = blocks.group_mask(group);
-            if mask == 0 {
-                continue;
-            }
-            let free = !self.group(group).taken.fetch_and(!mask, SeqCst) & mask;
-            self.untouched_again(group);
-            if free != 0 {
-                result = result.and(Err(group.block(free.trailing_zeros()).first_frame()));
-            }
+            result = result.and(self.release_in(group, blocks.group_mask(group)));
         }
         result
+    }
+
+    #[inline]
+    fn release_in(&self, group: Group, mask: u64) -> Result<(), Frame> {
+        if mask == 0 {
+            return Ok(());
+        }
+        let free = !self.group(group).taken.fetch_and(!mask, SeqCst) & mask;
+        self.untouched_again(group);
+        if free == 0 { Ok(()) } else { Err(group.block(free.trailing_zeros()).first_frame()) }
     }
 
     /// Gives back `frames`, all of this region. Whole blocks become untouched again.
@@ -339,15 +353,23 @@ impl Region<'_> {
     /// # Errors
     /// A frame that was free already. The others were given back all the same.
     pub(crate) fn give(&self, frames: Frames) -> Result<(), Frame> {
+        if frames.is_empty() {
+            return Ok(());
+        }
         let whole = frames.whole_blocks();
         if whole.is_empty() {
-            let mut result = Ok(());
-            for block in frames.blocks().iter() {
-                result = result.and(self.block(block).give(frames.and(block.frames())));
+            // Up to two blocks, a part of each.
+            let border = whole.lo.first_frame();
+            if border.0 - frames.lo.0 >= frames.count() || border == frames.lo {
+                return self.block(frames.lo.block()).give(frames);
             }
-            return result;
+            let below = self.block(frames.lo.block()).give(Frames { lo: frames.lo, hi: border });
+            return below.and(self.block(border.block()).give(Frames { lo: border, hi: frames.hi }));
         }
         let inner = whole.frames();
+        if inner == frames {
+            return self.release_whole(whole);
+        }
         let mut result = Ok(());
         for edge in [Frames { lo: frames.lo, hi: inner.lo }, Frames { lo: inner.hi, hi: frames.hi }] {
             if !edge.is_empty() {
@@ -358,8 +380,13 @@ impl Region<'_> {
     }
 
     /// The lowest of `frames`, all of this region, that is free.
+    #[inline]
     pub(crate) fn lowest_free(&self, frames: Frames) -> Option<Frame> {
-        frames.blocks().iter().find_map(|block| self.block(block).lowest_free(frames.and(block.frames())))
+        let blocks = frames.blocks();
+        if blocks.lo.0 + 1 == blocks.hi.0 {
+            return self.block(blocks.lo).lowest_free(frames);
+        }
+        blocks.iter().find_map(|block| self.block(block).lowest_free(frames.and(block.frames())))
     }
 
     /// Takes exactly `frames`, all of this region.

@@ -277,13 +277,6 @@ impl Blocks {
         (self.lo.group().0..self.hi.0.div_ceil(GROUP_BLOCKS).max(self.lo.group().0)).map(Group)
     }
 
-    /// The spans that hold any of the blocks.
-    #[inline]
-    pub(crate) fn spans(self) -> impl DoubleEndedIterator<Item = Span> + ExactSizeIterator {
-        let lo = self.lo.group().span().0;
-        (lo..self.hi.0.div_ceil(GROUP_BLOCKS * SPAN_GROUPS).max(lo)).map(Span)
-    }
-
     /// Which of `group`'s blocks are in the range, as a mask of the group's words.
     #[inline]
     pub(crate) fn group_mask(self, group: Group) -> u64 {

@@ -38,6 +38,28 @@ fn clear(word: &AtomicU64, bit: u64) -> bool {
     word.load(Relaxed) & bit != 0 && word.fetch_and(!bit, SeqCst) & bit != 0
 }
 
+/// Classes `lo..=hi` that a search treats alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Band {
+    pub(crate) lo: usize,
+    pub(crate) hi: usize,
+}
+
+impl Band {
+    /// Nothing but free frames.
+    pub(crate) const WHOLE: Self = Self { lo: WHOLE, hi: WHOLE };
+
+    /// From dust to whole blocks: what is in an earlier band is broken first.
+    const ALL: [Self; 4] = [Self { lo: 0, hi: 3 }, Self { lo: 4, hi: 6 }, Self { lo: 7, hi: 8 }, Self::WHOLE];
+
+    /// The bands of the blocks that have a run of `order`.
+    #[inline]
+    pub(crate) fn with(order: usize) -> impl Iterator<Item = Self> {
+        let clip = move |band: Self| Self { lo: band.lo.max(order), hi: band.hi };
+        Self::ALL.into_iter().map(clip).filter(|band| band.lo <= band.hi)
+    }
+}
+
 /// What the rows of a block were at some time, each by itself.
 pub(crate) fn snapshot(rows: &Rows) -> [u64; BLOCK_ROWS] {
     core::array::from_fn(|row| rows[row].load(SeqCst))
@@ -92,8 +114,7 @@ impl BlockRef<'_> {
         for word in &self.group.has[..=class] {
             set(word, self.bit);
         }
-        let group = self.block.group();
-        set(self.storage.summary(class, group.span()), group.bit());
+        self.set_summary(class);
     }
 
     /// Makes the hints say what the rows say.
@@ -113,30 +134,47 @@ impl BlockRef<'_> {
                 class = class_of(now);
             }
         }
-        if let Some(class) = class {
-            self.raise_to(class);
+        match class {
+            Some(class) if self.is_hinted(class) => self.set_summary(class),
+            Some(class) => self.raise_to(class),
+            None => {}
         }
+    }
+
+    #[inline]
+    fn set_summary(self, class: usize) {
+        let group = self.block.group();
+        set(self.storage.summary(class, group.span()), group.bit());
     }
 }
 
 impl Region<'_> {
-    /// The blocks of a group whose class is `class` exactly, as the hints have it. Quietens the summary if there are
-    /// none.
-    #[inline]
-    pub(crate) fn blocks_of_class(&self, group: Group, class: usize) -> u64 {
+    /// The blocks of a group whose class is in `band`, as the hints have it. Quietens the summary if there are none.
+    #[inline(always)]
+    pub(crate) fn blocks_of(&self, group: Group, band: Band) -> u64 {
         let words = self.group(group);
-        let exact = || {
-            let above = if class < WHOLE { words.has[class + 1].load(SeqCst) } else { 0 };
-            words.has[class].load(SeqCst) & !above
-        };
-        let found = exact();
+        let above = if band.hi < WHOLE { words.has[band.hi + 1].load(SeqCst) } else { 0 };
+        let found = words.has[band.lo].load(SeqCst) & !above;
         if found == 0 {
-            let word = self.storage.summary(class, group.span());
-            if clear(word, group.bit()) && exact() != 0 {
-                set(word, group.bit());
-            }
+            self.quieten(group, band);
         }
         found
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn quieten(&self, group: Group, band: Band) {
+        for class in band.lo..=band.hi {
+            let word = self.storage.summary(class, group.span());
+            if clear(word, group.bit()) {
+                // Again: whoever raised a hint in between found the summary set, and left it to us.
+                let words = self.group(group);
+                let above = if class < WHOLE { words.has[class + 1].load(SeqCst) } else { 0 };
+                if words.has[class].load(SeqCst) & !above != 0 {
+                    set(word, group.bit());
+                }
+            }
+        }
     }
 
     /// The wholly free blocks of a group. Notes in the summary if there are none.

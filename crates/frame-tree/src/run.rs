@@ -11,13 +11,13 @@
 use frame_core::{FRAME_SIZE, FrameLayout};
 
 use crate::{
-    bits::{self, ROW_ORDER},
-    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Block, Blocks, Frame, Frames, ROW_FRAMES, mask},
+    bits,
+    geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, ROW_FRAMES, mask},
+    hints::Band,
     region::BlockRef,
-    registry::{Registry, SlotIndex},
+    registry::Registry,
     search::{Look, Reserved, Scope},
     shard::{Cursor, Place, Shard},
-    storage::WHOLE,
     sync::{AcqRel, Relaxed},
     zone::zones,
 };
@@ -44,33 +44,48 @@ impl Request {
 }
 
 impl BlockRef<'_> {
-    /// Takes the first `count` frames of an aligned free run of `order` (0 to 8) in the block's rows: of the run
-    /// that breaks up least.
+    /// Takes the first `count` frames of an aligned free run of `order` (0 to 8) in the block's rows: of a run that
+    /// breaks up least, looked for from row `from` on and then from the first.
     #[inline]
-    fn take_run(self, order: usize, count: usize) -> Option<Frame> {
-        if order <= ROW_ORDER { self.take_from_row(order, count) } else { self.take_rows(order, count) }
+    fn take_run(self, from: usize, order: usize, count: usize) -> Option<Frame> {
+        match order {
+            0 => self.take_from_row::<0>(from, count),
+            1 => self.take_from_row::<1>(from, count),
+            2 => self.take_from_row::<2>(from, count),
+            3 => self.take_from_row::<3>(from, count),
+            4 => self.take_from_row::<4>(from, count),
+            5 => self.take_from_row::<5>(from, count),
+            6 => self.take_from_row::<6>(from, count),
+            _ => self.take_rows(order, count),
+        }
     }
 
-    fn take_from_row(self, order: usize, count: usize) -> Option<Frame> {
+    fn take_from_row<const ORDER: usize>(self, from: usize, count: usize) -> Option<Frame> {
         let rows = self.rows()?;
         loop {
-            // The best row: the smallest class, then the lowest.
-            let (mut least, mut best) = (usize::MAX, None);
-            for (row, word) in rows.iter().enumerate() {
-                let free = word.load(Relaxed);
-                if let Some((class, at)) = bits::best_fit(free, order) {
+            let mut found = None;
+            // The first row with a run that is no part of a longer one; failing that, the one that breaks least.
+            let (mut least, mut row) = (usize::MAX, from);
+            for _ in 0..BLOCK_ROWS {
+                let free = rows[row].load(Relaxed);
+                let starts = bits::runs(free, ORDER);
+                let alone = bits::alone(starts, ORDER);
+                if alone != 0 {
+                    found = Some((row, alone.trailing_zeros(), free));
+                    break;
+                }
+                if starts != 0 {
+                    let (class, at) = bits::best_fit(starts, ORDER);
                     if class < least {
-                        (least, best) = (class, Some((row, at, free)));
-                        if class == order {
-                            break;
-                        }
+                        (least, found) = (class, Some((row, at, free)));
                     }
                 }
+                row = (row + 1) % BLOCK_ROWS;
             }
-            let (row, at, free) = best?;
-            let rest = free & !mask(at, count);
+            let (row, at, free) = found?;
+            let rest = free & !mask(at as usize, count);
             if rows[row].compare_exchange(free, rest, AcqRel, Relaxed).is_ok() {
-                return Some(Frame(self.block.row(row).first_frame().0 + at));
+                return Some(self.block.row(row).frame(at));
             }
             // Somebody changed the row: look again.
         }
@@ -97,22 +112,16 @@ impl BlockRef<'_> {
     }
 }
 
-/// A region's slot, a block and a frame of it that were found.
-type Found = (SlotIndex, Block, Frame);
-
 impl Scope<'_> {
     /// Takes a small run from an open block, or else from an untouched one.
-    fn take_small(self, order: usize, count: usize) -> Option<(Block, Frame)> {
+    fn take_small(self, order: usize, count: usize) -> Option<Frame> {
         let open = |reserved| {
-            self.search_open(order, reserved, |block| match block.take_run(order, count) {
-                Some(frame) => Look::Found((block.block, frame)),
+            self.search_open(Band::with(order), reserved, |block| match block.take_run(0, order, count) {
+                Some(frame) => Look::Found(frame),
                 None => Look::Nothing,
             })
         };
-        let untouched = || {
-            let block = self.claim_lowest()?.open_above(count).block;
-            Some((block, block.first_frame()))
-        };
+        let untouched = || Some(self.claim_lowest()?.open_above(count).block.first_frame());
         open(Reserved::Avoid).or_else(untouched).or_else(|| open(Reserved::Only))
     }
 
@@ -126,8 +135,8 @@ impl Scope<'_> {
                 _ => Look::Unfit,
             }
         };
-        self.search_open(WHOLE, Reserved::Avoid, look)
-            .or_else(|| self.search_open(WHOLE, Reserved::Only, look))
+        let whole = |reserved| self.search_open(core::iter::once(Band::WHOLE), reserved, look);
+        whole(Reserved::Avoid).or_else(|| whole(Reserved::Only))
     }
 
     /// Takes `count` frames at the start of whole untouched blocks, and gives the tail back.
@@ -161,19 +170,16 @@ impl<const N: usize> Registry<'_, N> {
         let block = self.block_at(place)?;
         let frames = block.block.frames();
         let inside = window.lo <= frames.lo && frames.hi <= window.hi;
-        if inside { block.take_run(order, count) } else { None }
+        if inside { block.take_run(place.row.in_block(), order, count) } else { None }
     }
 
     #[inline(never)]
     fn take_small(&self, cursor: &Cursor, order: usize, count: usize, window: Frames) -> Option<Frame> {
-        let take = |zone: Blocks| -> Option<Found> {
-            self.iter().find_map(|(slot, region)| {
-                let (block, frame) = region.scope(zone)?.take_small(order, count)?;
-                Some((slot, block, frame))
-            })
+        let take = |zone: Blocks| {
+            self.iter().find_map(|(slot, region)| Some((slot, region.scope(zone)?.take_small(order, count)?)))
         };
-        let (slot, block, frame) = zones(window).find_map(|zone| take(zone.whole_blocks()))?;
-        cursor.store(Place::block(slot, block));
+        let (slot, frame) = zones(window).find_map(|zone| take(zone.whole_blocks()))?;
+        cursor.store(Place { slot, row: frame.row() });
         Some(frame)
     }
 

@@ -1,7 +1,7 @@
 //! Finding a block by its hints, or by its bit in `taken`.
 //!
 //! Regions are filled one after another, lowest first. Inside a region small runs come from the lowest block of the
-//! smallest class that has them: what is broken is broken further, and large runs stay. Whole blocks come from the
+//! first band of classes that has them: what is broken is broken further, and large runs stay. Whole blocks come from the
 //! top of the highest region. So small allocations gather at the bottom, huge ones at the top, and what is free lies
 //! between them in one piece.
 //!
@@ -11,8 +11,8 @@
 use crate::{
     block::OwnedBlock,
     geometry::{Block, Blocks, GROUP_BLOCKS, Group, Span, bits, mask},
+    hints::Band,
     region::{BlockRef, Region},
-    storage::{CLASSES, WHOLE},
     sync::Relaxed,
 };
 
@@ -40,6 +40,8 @@ pub(crate) enum Reserved {
 pub(crate) struct Scope<'r> {
     pub(crate) region: &'r Region<'r>,
     blocks: Blocks,
+    first_span: Span,
+    last_span: Span,
     /// Blocks outside of the region have no bits in any word, so only a smaller scope must mask them out.
     is_all: bool,
 }
@@ -50,11 +52,22 @@ impl<'m> Region<'m> {
     pub(crate) fn scope(&self, zone: Blocks) -> Option<Scope<'_>> {
         let all = self.blocks();
         let blocks = zone.and(all);
-        (!blocks.is_empty()).then_some(Scope { region: self, blocks, is_all: blocks == all })
+        (!blocks.is_empty()).then(|| Scope {
+            region: self,
+            blocks,
+            first_span: blocks.lo.group().span(),
+            last_span: Block(blocks.hi.0 - 1).group().span(),
+            is_all: blocks == all,
+        })
     }
 }
 
 impl<'r> Scope<'r> {
+    #[inline(always)]
+    fn spans(self) -> impl DoubleEndedIterator<Item = Span> {
+        (self.first_span.0..self.last_span.0 + 1).map(Span)
+    }
+
     #[inline(always)]
     fn span_mask(self, span: Span) -> u64 {
         if self.is_all { !0 } else { self.blocks.span_mask(span) }
@@ -65,10 +78,11 @@ impl<'r> Scope<'r> {
         if self.is_all { !0 } else { self.blocks.group_mask(group) }
     }
 
-    /// Groups where some block may be of `class`.
+    /// Groups where some block may be of a class in `band`.
     #[inline(always)]
-    fn groups_of_class(self, class: usize, span: Span) -> u64 {
-        self.region.storage.summary(class, span).load(Relaxed) & self.span_mask(span)
+    fn groups_of(self, band: Band, span: Span) -> u64 {
+        let summary = |class| self.region.storage.summary(class, span).load(Relaxed);
+        (band.lo..=band.hi).fold(0, |groups, class| groups | summary(class)) & self.span_mask(span)
     }
 
     /// Groups that may have a wholly free block.
@@ -78,25 +92,23 @@ impl<'r> Scope<'r> {
         !self.region.storage.full(span).load(Relaxed) & self.blocks.span_mask(span)
     }
 
-    /// Looks at open blocks of class `least` or more, smallest class first, lowest block first, until `look` finds
-    /// what it wants.
-    #[inline]
+    /// Looks at open blocks, band by band, in each the lowest block first, until `look` finds what it wants.
+    #[inline(always)]
     pub(crate) fn search_open<T>(
         self,
-        least: usize,
+        bands: impl Iterator<Item = Band>,
         reserved: Reserved,
         mut look: impl FnMut(BlockRef<'r>) -> Look<T>,
     ) -> Option<T> {
-        for class in least..CLASSES {
-            for span in self.blocks.spans() {
-                let mut groups = self.groups_of_class(class, span);
+        for band in bands {
+            for span in self.spans() {
+                let mut groups = self.groups_of(band, span);
                 while groups != 0 {
                     let group = span.group(groups.trailing_zeros());
                     groups &= groups - 1;
                     let others = self.region.group(group).reserved.load(Relaxed);
                     let wanted = if reserved == Reserved::Only { others } else { !others };
-                    let mut blocks =
-                        self.region.blocks_of_class(group, class) & self.group_mask(group) & wanted;
+                    let mut blocks = self.region.blocks_of(group, band) & self.group_mask(group) & wanted;
                     while blocks != 0 {
                         let block = self.region.block(group.block(blocks.trailing_zeros()));
                         blocks &= blocks - 1;
@@ -114,7 +126,7 @@ impl<'r> Scope<'r> {
 
     /// Takes the lowest wholly free block.
     pub(crate) fn claim_lowest(self) -> Option<OwnedBlock<'r>> {
-        for span in self.blocks.spans() {
+        for span in self.spans() {
             for group in bits(self.groups_with_whole(span)).map(|bit| span.group(bit)) {
                 for bit in bits(self.region.untouched(group) & self.group_mask(group)) {
                     let owned = self.region.block(group.block(bit)).claim();
@@ -130,7 +142,7 @@ impl<'r> Scope<'r> {
     /// Takes the highest wholly free block.
     #[inline]
     pub(crate) fn claim_highest(self) -> Option<OwnedBlock<'r>> {
-        for span in self.blocks.spans().rev() {
+        for span in self.spans().rev() {
             let mut groups = self.groups_with_whole(span);
             while groups != 0 {
                 let group = span.group(groups.ilog2());
@@ -154,7 +166,7 @@ impl<'r> Scope<'r> {
         // The run of wholly free blocks that the walk is in. The highest place in it depends on its end alone, so it
         // is tried as soon as the run has sunk that far.
         let mut run = Blocks::new(self.blocks.hi, 0);
-        for span in self.blocks.spans().rev() {
+        for span in self.spans().rev() {
             let mut groups = self.groups_with_whole(span);
             while groups != 0 {
                 let group = span.group(groups.ilog2());
@@ -182,9 +194,9 @@ impl<'r> Scope<'r> {
     /// Makes all open blocks that have nothing but free frames untouched again. Whether there was one.
     pub(crate) fn close_all(self) -> bool {
         let mut any = false;
-        for span in self.blocks.spans() {
-            for group in bits(self.groups_of_class(WHOLE, span)).map(|bit| span.group(bit)) {
-                for bit in bits(self.region.blocks_of_class(group, WHOLE) & self.group_mask(group)) {
+        for span in self.spans() {
+            for group in bits(self.groups_of(Band::WHOLE, span)).map(|bit| span.group(bit)) {
+                for bit in bits(self.region.blocks_of(group, Band::WHOLE) & self.group_mask(group)) {
                     any |= self.region.block(group.block(bit)).close(self.region);
                 }
             }

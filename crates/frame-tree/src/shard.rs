@@ -10,7 +10,7 @@
 //! Invariant: none. Every value of a cursor is harmless, even one that names a region that is not there.
 
 use crate::{
-    geometry::{Block, Row},
+    geometry::Row,
     registry::SlotIndex,
     sync::{AcqRel, AtomicU64, Relaxed},
 };
@@ -47,11 +47,6 @@ pub(crate) struct Shard {
 pub(crate) struct Shards([Shard; SHARDS]);
 
 impl Place {
-    /// The first row of a block.
-    pub(crate) fn block(slot: SlotIndex, block: Block) -> Self {
-        Self { slot, row: block.row(0) }
-    }
-
     #[inline(always)]
     fn pack(self) -> u64 {
         (self.slot.0 as u64 + 1) << ROW_BITS | self.row.0 as u64

@@ -9,6 +9,7 @@ use frame_core::PhysAddr;
 
 use crate::{
     geometry::{BLOCK_FRAMES, BLOCK_ROWS, Block, Frame, Frames, ROW_FRAMES, Row, bits},
+    hints::Band,
     region::BlockRef,
     registry::{Registry, SlotIndex},
     search::{Look, Reserved, Scope},
@@ -104,7 +105,7 @@ impl<'r> Scope<'r> {
     /// it stopped (8 at the block's end).
     fn pick(self, sink: &mut Sink<'_>) -> Option<(BlockRef<'r>, usize, Picked)> {
         let open = |reserved, sink: &mut Sink<'_>| {
-            self.search_open(0, reserved, |block| {
+            self.search_open(Band::with(0), reserved, |block| {
                 let before = sink.len();
                 match (block.sweep(0, sink), sink.len() > before) {
                     (row, true) => Look::Found((block, row, Picked::Open)),
