@@ -37,8 +37,8 @@ fn main() -> ExitCode {
         Task::Test => test::test(),
         Task::Lint => lint::lint(),
         Task::Msrv => msrv::msrv(),
-        Task::Kernel(arguments) => machine::kernel(&arguments).map(|outcome| println!("{outcome}")),
-        Task::Hypervisor(arguments) => machine::hypervisor(&arguments).map(|outcome| println!("{outcome}")),
+        Task::Kernel(arguments) => machine::kernel(&arguments).and_then(machine::Outcome::told),
+        Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{
     command::{Failure, cargo, root, run, run_lines},
-    machine::{self, KernelArgs, Outcome},
+    machine::{self, HypervisorArgs, KernelArgs, Outcome},
 };
 
 /// What ran.
@@ -94,17 +94,19 @@ fn freestanding(tally: &mut Tally) {
     }
 }
 
-/// The kernels that embed the toolkit, on machines of several processors. Where they cannot run, they count as skipped;
+/// The kernels that embed the toolkit, on machines of several processors, and the hypervisor, on machines with VMX. Where they cannot run, they count as skipped;
 /// on a machine that was made for testing (`CI`), a skip is a failure.
 fn machines(tally: &mut Tally) {
-    match machine::kernel(&KernelArgs::ALL) {
-        Ok(Outcome::Passed { runs, .. }) => tally.passed += runs,
-        Ok(skipped) if std::env::var_os("CI").is_none() => {
-            println!("{skipped}");
-            tally.skipped += 1;
+    for outcome in [machine::kernel(&KernelArgs::ALL), machine::hypervisor(&HypervisorArgs::ALL)] {
+        match outcome {
+            Ok(Outcome::Passed { runs, .. }) => tally.passed += runs,
+            Ok(skipped) if std::env::var_os("CI").is_none() => {
+                println!("{skipped}");
+                tally.skipped += 1;
+            }
+            Ok(skipped) => tally.check(Err(skipped.to_string())),
+            Err(failure) => tally.check(Err(failure)),
         }
-        Ok(skipped) => tally.check(Err(skipped.to_string())),
-        Err(failure) => tally.check(Err(failure)),
     }
 }
 

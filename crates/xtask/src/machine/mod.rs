@@ -32,6 +32,19 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    /// Says what came of a command that was asked for by name: for that, a skip is a failure.
+    pub(crate) fn told(self) -> Result<(), crate::command::Failure> {
+        match self {
+            Self::Passed { .. } => {
+                println!("{self}");
+                Ok(())
+            }
+            Self::Skipped(_) => Err(self.to_string()),
+        }
+    }
+}
+
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
