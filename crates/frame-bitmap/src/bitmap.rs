@@ -96,7 +96,7 @@ impl<R: RawMutex, const REGIONS: usize> fmt::Debug for Bitmap<'_, R, REGIONS> {
 /// The frames that a free names, or why it is refused at once.
 #[inline]
 fn freed(start: PhysAddr, layout: FrameLayout) -> Result<Range<usize>, DeallocError> {
-    if start.as_usize() % layout.align() != 0 {
+    if start.as_usize() & (layout.align() - 1) != 0 {
         return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
     }
     // Frame numbers stay far below `usize::MAX`: the sum cannot overflow, even where the addresses would.
@@ -139,14 +139,7 @@ unsafe impl<R: RawMutex + Send + Sync, const REGIONS: usize> FrameAllocator for 
     }
 
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
-        let mut books = self.books.lock();
-        for (done, slot) in frames.iter_mut().enumerate() {
-            match books.alloc_frame() {
-                Ok(frame) => *slot = address(frame),
-                Err(_) => return done,
-            }
-        }
-        frames.len()
+        self.books.lock().alloc_bulk(frames)
     }
 
     unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {

@@ -64,6 +64,23 @@ impl<'m, const REGIONS: usize> Books<'m, REGIONS> {
         Err(AllocError::NoMemory)
     }
 
+    /// Takes the lowest free frames, up to `frames.len()`; returns how many.
+    pub(crate) fn alloc_bulk(&mut self, frames: &mut [PhysAddr]) -> usize {
+        let mut done = 0;
+        for region in &mut self.regions[..self.used_regions] {
+            if done == frames.len() {
+                break;
+            }
+            region.take_lowest_while(|frame| {
+                frames[done] = address(frame);
+                done += 1;
+                done < frames.len()
+            });
+        }
+        self.free -= done;
+        done
+    }
+
     /// A run of `count` frames that starts at a multiple of `align` frames.
     pub(crate) fn alloc(&mut self, count: usize, align: usize) -> Result<usize, AllocError> {
         if count > self.free {

@@ -94,7 +94,9 @@ impl Chunk {
             return false;
         }
         self.rows[frame / ROW] += 1;
-        self.given(frame / BLOCK, frame..frame + 1);
+        // Mostly the other frame of its pair is used, and no larger run comes of it.
+        let class = |chunk: &Self| if chunk.bits.test(frame ^ 1) { chunk.class_at(frame, 1) } else { 1 };
+        self.given(frame / BLOCK, 1, class);
         true
     }
 
@@ -116,7 +118,7 @@ impl Chunk {
             self.rows[row] += part.len() as u8;
         }
         for (block, part) in pieces(&run, BLOCK) {
-            self.given(block, part);
+            self.given(block, part.len() as u16, |chunk| chunk.class_around(part));
         }
     }
 
@@ -217,15 +219,15 @@ impl Chunk {
         }
     }
 
-    /// Counts the frames of `run` that were given back to `block`.
+    /// Counts `frames` that were given back to `block`; `class` is that of the largest run that came of it.
     #[inline]
-    fn given(&mut self, block: usize, run: Range<usize>) {
-        self.blocks[block] += run.len() as u16;
+    fn given(&mut self, block: usize, frames: u16, class: impl FnOnce(&Self) -> u8) {
+        self.blocks[block] += frames;
         let most = class_of(self.blocks[block]);
         if usize::from(most) == CLASSES {
             self.set_class(block, most);
         } else if self.classes[block] < most {
-            let class = self.class_around(run).min(most);
+            let class = class(self);
             if self.classes[block] < class {
                 self.set_class(block, class);
             }

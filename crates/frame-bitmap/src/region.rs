@@ -81,6 +81,20 @@ impl<'m> Region<'m> {
         Some(self.first_frame(index) + frame)
     }
 
+    /// Takes the lowest free frames, as many as `each` wants: it is told their numbers and says whether to go on.
+    pub(crate) fn take_lowest_while(&mut self, mut each: impl FnMut(usize) -> bool) {
+        let mut go_on = true;
+        while go_on && self.lowest < self.chunks.len() {
+            let first = self.first_frame(self.lowest);
+            self.change(self.lowest, |chunk| {
+                while go_on {
+                    let Some(frame) = chunk.take_lowest() else { break };
+                    go_on = each(first + frame);
+                }
+            });
+        }
+    }
+
     /// Gives one frame of the region back; `false` and no change when it is free.
     #[inline]
     pub(crate) fn give_one(&mut self, frame: usize) -> bool {

@@ -31,9 +31,12 @@ pub(crate) fn lowest_run(
         if let [region] = chain {
             from = from.max(region.next_block(from, order)?.saturating_sub(before));
         }
-        let start = from.checked_next_multiple_of(align)?;
-        let stop = start.checked_add(count).filter(|&stop| stop <= end)?;
-        match last_used(chain, start..stop) {
+        // Frame numbers, counts and alignments are far below `usize::MAX`: these sums cannot overflow.
+        let start = (from + align - 1) & !(align - 1);
+        if start + count > end {
+            return None;
+        }
+        match last_used(chain, start..start + count) {
             None => return Some(start),
             Some(used) => from = used + 1,
         }

@@ -295,3 +295,19 @@ fn metadata_is_counted_exactly() {
     let gib = <Bitmap>::metadata_layout(range(1 << 18, 1 << 18));
     assert_eq!((gib.size(), gib.align()), (64 * 637 + 80, 8));
 }
+
+#[test]
+fn churn_leaves_huge_frames_whole() {
+    // 128 MiB, half of it in use; 16 times as many frames freed at random and taken again.
+    let bitmap = bitmap(&[(1 << 15, 1 << 15)]);
+    let mut owned: Vec<_> = (0..1 << 14).map(|_| bitmap.alloc_frame().unwrap()).collect();
+    let mut seed = 3_usize;
+    for _ in 0..16 << 15 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let at = (seed >> 40) % owned.len();
+        // SAFETY: the frame is owned and nothing is behind it.
+        unsafe { bitmap.dealloc_frame(owned[at]) }.unwrap();
+        owned[at] = bitmap.alloc_frame().unwrap();
+    }
+    assert_eq!(FreeRuns::of(&bitmap).huge_2m(), 32, "all that there can be");
+}

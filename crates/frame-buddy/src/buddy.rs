@@ -79,7 +79,7 @@ impl<R: RawMutex, const REGIONS: usize> fmt::Debug for Buddy<R, REGIONS> {
 
 /// The frames that a free names, or why it is refused at once.
 fn freed(start: PhysAddr, layout: FrameLayout) -> Result<Range<usize>, DeallocError> {
-    if start.as_usize() % layout.align() != 0 {
+    if start.as_usize() & (layout.align() - 1) != 0 {
         return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
     }
     // Frame numbers stay far below `usize::MAX`: the sum cannot overflow, even where the addresses would.

@@ -102,9 +102,12 @@ impl FreeBits {
         let end = window.end.min(self.frames.end);
         let mut from = window.start.max(self.frames.start);
         loop {
-            let start = self.first_free(from..end)?.checked_next_multiple_of(align)?;
-            let stop = start.checked_add(count).filter(|&stop| stop <= end)?;
-            match self.last_used(start..stop) {
+            // Frame numbers, counts and alignments are far below `usize::MAX`: these sums cannot overflow.
+            let start = (self.first_free(from..end)? + align - 1) & !(align - 1);
+            if start + count > end {
+                return None;
+            }
+            match self.last_used(start..start + count) {
                 None => return Some(start),
                 Some(used) => from = used + 1,
             }
