@@ -43,7 +43,7 @@ fn vm<H: FrameHal>(caps: &VmxCapabilities, vpid: &Vpid<'_>, host: &HostState) ->
         .want(SecondaryControls::UNRESTRICTED_GUEST)
         .io_bitmaps(a, b)
         .msr_bitmap(msrs.phys_addr())
-        .ept(ept.pointer().bits())
+        .ept(ept.pointer())
         .vpid(vpid.get())
         .guest(&GuestState::real_mode(caps, 0, 0x7c00))
         .host(host)
