@@ -12,14 +12,16 @@
 //! The hit paths are written to compile to straight code without a call or a bounds check: what they do not do
 //! themselves is behind one `#[cold]` function each, which looks at everything again.
 
+use core::num::NonZeroUsize;
+
 use frame_core::{
     AllocError, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree, PhysAddr,
 };
 
 use crate::{
-    CpuIndex, CpuSlot, PerCpu, PinCpu, Policy,
+    CpuIndex, PerCpu, PinCpu, Policy,
     policy::Admission,
-    slot::{BATCH, Owned, Place},
+    slot::{BATCH, Owned, is_frame},
 };
 
 /// Frames that a bulk request may ask for and still be served from the slot: more would empty it to no use.
@@ -58,30 +60,35 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
             // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
             if let Some(mut owned) = unsafe { slot.enter() } {
                 if let Some(frame) = owned.pop() {
-                    self.policy.hand_out(frame);
-                    return Ok(frame);
+                    if self.policy.hand_out(frame, cpu) {
+                        return Ok(frame);
+                    }
+                    owned.count_refusal();
                 }
             }
         }
-        self.alloc_frame_slow(cpu)
+        self.alloc_frame_slow(cpu).map(|frame| PhysAddr::from_usize(frame.get())).ok_or(AllocError::NoMemory)
     }
 
     #[inline]
     unsafe fn dealloc_frame(&self, frame: PhysAddr) -> Result<(), DeallocError> {
         let (cpu, _pin) = self.cpus.pin();
-        let admission = self.policy.admit(frame)?;
-        if admission == Admission::Keep {
-            if let Some(slot) = self.slot(cpu) {
-                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
-                if let Some(mut owned) = unsafe { slot.enter() } {
-                    if owned.push(frame) {
-                        return Ok(());
-                    }
+        if self.policy.admit(frame, cpu)? == Admission::AskBackend {
+            // SAFETY: the caller owns the frame.
+            return unsafe { self.dealloc_past(frame) };
+        }
+        if let Some(slot) = self.slot(cpu) {
+            // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+            if let Some(mut owned) = unsafe { slot.enter() } {
+                if owned.push(frame) {
+                    return Ok(());
                 }
+                // SAFETY: the caller owns the frame.
+                return unsafe { self.dealloc_elsewhere(owned, cpu, frame) };
             }
         }
-        // SAFETY: the caller owns the frame, pinned as `cpu`.
-        unsafe { self.dealloc_frame_slow(cpu, frame, admission) }
+        // SAFETY: the caller owns the frame.
+        unsafe { self.dealloc_bypass(cpu, frame) }
     }
 
     fn stats(&self) -> FrameStats {
@@ -104,13 +111,12 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         let (cpu, _pin) = self.cpus.pin();
         let mut done = 0;
         // SAFETY: pinned as `cpu` until the end of the function.
-        if let Some(mut owned) = unsafe { self.enter(cpu) } {
+        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
             if frames.len() <= SMALL {
-                done = owned.pop_many(frames);
-                if done < frames.len() && self.refill(&mut owned) > 0 {
-                    done += owned.pop_many(&mut frames[done..]);
+                done = self.pop_many(&mut owned, cpu, frames);
+                if done < frames.len() && owned.stacked() == 0 && self.refill(&mut owned, cpu) > 0 {
+                    done += self.pop_many(&mut owned, cpu, &mut frames[done..]);
                 }
-                frames[..done].iter().for_each(|&frame| self.policy.hand_out(frame));
             }
         }
         if done < frames.len() {
@@ -178,68 +184,94 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
 unsafe impl<A: HeapFree, C: PinCpu, P: Policy> HeapFree for PerCpu<'_, A, C, P> {}
 
 impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
-    /// The slot was busy, or its owner was asked, or it is empty, or there is none.
+    /// The slot was busy, or its owner was asked, or it is empty, or there is none. `None` is `NoMemory`, and goes
+    /// through a register where a `Result` would go through memory.
     #[cold]
     #[inline(never)]
-    fn alloc_frame_slow(&self, cpu: CpuIndex) -> Result<PhysAddr, AllocError> {
+    fn alloc_frame_slow(&self, cpu: CpuIndex) -> Option<NonZeroUsize> {
         // SAFETY: the caller is pinned as `cpu`.
-        if let Some(mut owned) = unsafe { self.enter(cpu) } {
-            if owned.stacked() == 0 {
-                self.refill(&mut owned);
-            }
-            if let Some(frame) = owned.take() {
-                self.policy.hand_out(frame);
-                return Ok(frame);
-            }
-        }
-        match self.backend.alloc_frame() {
-            Err(AllocError::NoMemory) => {
-                self.retry(cpu, AllocError::NoMemory, |backend| backend.alloc_frame())
-            }
-            result => result,
-        }
-    }
-
-    /// The slot was busy, or its owner was asked, or it is full, or there is none, or the frame belongs elsewhere.
-    ///
-    /// # Safety
-    /// The caller owns the frame and is pinned as `cpu`; the policy has admitted it.
-    #[inline(never)]
-    unsafe fn dealloc_frame_slow(
-        &self,
-        cpu: CpuIndex,
-        frame: PhysAddr,
-        admission: Admission,
-    ) -> Result<(), DeallocError> {
-        // SAFETY: the caller is pinned as `cpu`.
-        if let Some(mut owned) = unsafe { self.enter(cpu) } {
-            if admission == Admission::Keep {
-                let note = |frames: &[PhysAddr]| self.policy.give_back(frames);
-                match owned.place(frame) {
-                    Place::Stack => {
-                        owned.push(frame);
-                        return Ok(());
+        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
+            loop {
+                match owned.pop() {
+                    Some(frame) if self.policy.hand_out(frame, cpu) => {
+                        return NonZeroUsize::new(frame.as_usize());
                     }
-                    Place::FullStack => {
-                        owned.spill(&self.backend, note);
-                        // The watermark may have moved.
-                        if !owned.push(frame) {
-                            owned.push_return(&self.backend, frame, note);
-                        }
-                        return Ok(());
+                    Some(_) => owned.count_refusal(),
+                    None if owned.was_asked() => {
+                        self.empty(cpu, owned);
+                        break;
                     }
-                    Place::Returns => {
-                        owned.push_return(&self.backend, frame, note);
-                        return Ok(());
-                    }
-                    Place::Nowhere => {}
+                    None if self.refill(&mut owned, cpu) == 0 => break,
+                    None => {}
                 }
             }
         }
-        if admission == Admission::Keep {
-            self.policy.give_back(&[frame]);
+        let attempt = |backend: &A| backend.alloc_frame();
+        let frame = attempt(&self.backend).or_else(|_| self.retry(cpu, AllocError::NoMemory, attempt));
+        NonZeroUsize::new(frame.ok()?.as_usize())
+    }
+
+    /// The stack is full, or the owner was asked to hand everything back, or the frame does not belong on the stack.
+    ///
+    /// # Safety
+    /// The caller owns the frame; the policy has admitted it on `cpu`, whose slot `owned` is.
+    #[inline(never)]
+    unsafe fn dealloc_elsewhere(
+        &self,
+        mut owned: Owned<'_>,
+        cpu: CpuIndex,
+        frame: PhysAddr,
+    ) -> Result<(), DeallocError> {
+        let filter = |frames: &mut [PhysAddr]| self.policy.give_back(frames, cpu);
+        if is_frame(frame) && !owned.was_asked() {
+            if owned.keeps(frame) {
+                owned.spill(&self.backend, filter);
+            }
+            // The watermark may have moved.
+            if !owned.push(frame) {
+                owned.push_return(&self.backend, frame, filter);
+            }
+            return Ok(());
         }
+        if owned.was_asked() {
+            self.empty(cpu, owned);
+        }
+        self.policy.pass_on(frame);
         // SAFETY: the caller owns the frame, and no slot has taken it.
+        unsafe { self.backend.dealloc_frame(frame) }
+    }
+
+    /// There is no slot, or it is busy.
+    ///
+    /// # Safety
+    /// The caller owns the frame and is pinned as `cpu`; the policy has admitted it.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_bypass(&self, cpu: CpuIndex, frame: PhysAddr) -> Result<(), DeallocError> {
+        // SAFETY: the caller is pinned as `cpu`.
+        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
+            // It was admitted under another index if the caller was enlisted just now.
+            self.policy.take_in(&[frame], cpu);
+            if owned.push(frame) {
+                return Ok(());
+            }
+            // SAFETY: the caller owns the frame.
+            return unsafe { self.dealloc_elsewhere(owned, cpu, frame) };
+        }
+        self.policy.pass_on(frame);
+        // SAFETY: the caller owns the frame, and no slot has taken it.
+        unsafe { self.backend.dealloc_frame(frame) }
+    }
+
+    /// Only the backend knows whether the frame is allocated.
+    ///
+    /// # Safety
+    /// The caller owns the frame.
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_past(&self, frame: PhysAddr) -> Result<(), DeallocError> {
+        self.serve_request();
+        // SAFETY: the caller owns the frame, which lies in no slot: so says the policy.
         unsafe { self.backend.dealloc_frame(frame) }
     }
 
@@ -255,37 +287,58 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         lowest
     }
 
-    fn refill(&self, owned: &mut Owned<'_>) -> usize {
-        owned.refill(&self.backend, |frames| self.policy.take_in(frames))
+    /// Fills an empty stack. Returns how many frames it got.
+    fn refill(&self, owned: &mut Owned<'_>, cpu: CpuIndex) -> usize {
+        owned.refill(&self.backend, |frames| self.policy.take_in(frames, cpu))
+    }
+
+    /// Takes up to `into.len()` frames off the stack. Returns how many.
+    fn pop_many(&self, owned: &mut Owned<'_>, cpu: CpuIndex, into: &mut [PhysAddr]) -> usize {
+        let mut done = 0;
+        while done < into.len() {
+            let Some(frame) = owned.pop() else { break };
+            if self.policy.hand_out(frame, cpu) {
+                into[done] = frame;
+                done += 1;
+            } else {
+                owned.count_refusal();
+            }
+        }
+        done
     }
 
     /// Takes the slot for one operation, unless there is none, or the operation interrupts another one, or the owner
-    /// was asked to hand everything back: that is done here and now, and the operation goes to the backend.
+    /// was asked to hand everything back: that is done here and now, and the operation goes to the backend. The index
+    /// is that of the slot: an execution that had none may get one here.
     ///
     /// # Safety
-    /// As [`CpuSlot::enter`].
-    unsafe fn enter(&self, cpu: CpuIndex) -> Option<Owned<'_>> {
-        let slot: &CpuSlot = self.slot(cpu)?;
-        // SAFETY: passed on.
-        let Some(owned) = (unsafe { slot.enter_asked() }) else {
+    /// As [`CpuSlot::enter`], with the caller pinned as `cpu`.
+    unsafe fn enter(&self, cpu: CpuIndex) -> Option<(CpuIndex, Owned<'_>)> {
+        let (cpu, slot) = match self.slot(cpu) {
+            Some(slot) => (cpu, slot),
+            None => {
+                let cpu = self.cpus.enlist(cpu);
+                (cpu, self.slot(cpu)?)
+            }
+        };
+        // SAFETY: the caller is pinned as `cpu`, of old or as of now.
+        let Some(owned) = (unsafe { slot.enter() }) else {
             slot.count_bypass();
             return None;
         };
-        if slot.request.was_made() {
-            self.empty(slot, owned);
+        if owned.was_asked() {
+            self.empty(cpu, owned);
             return None;
         }
-        Some(owned)
+        Some((cpu, owned))
     }
 
     /// Operations that pass the slot by are operations too: if the owner was asked, it answers.
     fn serve_request(&self) {
         let (cpu, _pin) = self.cpus.pin();
-        if let Some(slot) = self.slot(cpu) {
-            if slot.request.was_made() {
-                // SAFETY: pinned as `cpu` until the end of the function.
-                unsafe { self.enter(cpu) };
-            }
+        if self.slot(cpu).is_some_and(|slot| slot.request.length() == 0) {
+            // SAFETY: pinned as `cpu` until the end of the function.
+            unsafe { self.enter(cpu) };
         }
     }
 

@@ -6,7 +6,7 @@
 //! - The slot at index i is entered only by executions that are pinned as CPU i, or claim it.
 
 use core::{
-    fmt,
+    fmt, hint,
     marker::PhantomData,
     mem::MaybeUninit,
     ptr, slice,
@@ -139,8 +139,8 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
         let (cpu, _pin) = self.cpus.pin();
         let Some(slot) = self.slot(cpu) else { return 0 };
         // SAFETY: pinned as `cpu` until the end of the function.
-        match unsafe { slot.enter_asked() } {
-            Some(owned) => self.empty(slot, owned),
+        match unsafe { slot.enter() } {
+            Some(owned) => self.empty(cpu, owned),
             None => {
                 slot.request.ask();
                 0
@@ -165,16 +165,16 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
     pub unsafe fn drain_cpu(&self, cpu: CpuIndex) -> usize {
         let Some(slot) = self.slot(cpu) else { return 0 };
         // SAFETY: nobody is pinned as `cpu`, so the caller is as good as pinned.
-        match unsafe { slot.enter_asked() } {
-            Some(owned) => self.empty(slot, owned),
+        match unsafe { slot.enter() } {
+            Some(owned) => self.empty(cpu, owned),
             None => 0,
         }
     }
 
     /// Empties an entered slot, and answers whoever asked for that.
-    pub(crate) fn empty(&self, slot: &CpuSlot, mut owned: Owned<'_>) -> usize {
-        let drained = owned.drain(&self.backend, |frames| self.policy.give_back(frames));
-        slot.request.answer();
+    pub(crate) fn empty(&self, cpu: CpuIndex, mut owned: Owned<'_>) -> usize {
+        let drained = owned.drain(&self.backend, |frames| self.policy.give_back(frames, cpu));
+        owned.answer();
         drained
     }
 
@@ -193,8 +193,13 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
         if cpu.0 >= self.slots.count.load(Acquire) {
             return None;
         }
+        let first = self.slots.first.load(Relaxed);
         // SAFETY: as in `slots`; the index is below the count.
-        Some(unsafe { &*self.slots.first.load(Relaxed).add(cpu.0) })
+        unsafe {
+            // Spares the hot path a test for the niche of the `Option`.
+            hint::assert_unchecked(!first.is_null());
+            Some(&*first.add(cpu.0))
+        }
     }
 }
 

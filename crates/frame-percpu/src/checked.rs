@@ -3,26 +3,39 @@
 //! The caller supplies a byte for each frame of a *window* of memory. A byte says where its frame is:
 //!
 //! ```text
-//!                  take_in                  hand_out
-//!     BACKEND ------------------> CACHED -------------> OUT
-//!        ^  ^                      |  ^                  |
-//!        |  +----- give_back ------+  +----- admit ------+
-//!        +------------------- admit_run -----------------+
+//!                  take_in                   hand_out
+//!     BACKEND ------------------> CACHED(c) ----------> OUT(c)
+//!        ^  ^                      |   ^                  |
+//!        |  +----- give_back ------+   +----- admit ------+
+//!        +------------------- admit_run ------------------+
 //! ```
 //!
 //! - `BACKEND`: the cache has nothing to do with it: it is free there, or was allocated past the caches (a run). The
 //!   backend knows, and is asked at once when such a frame is freed.
-//! - `CACHED`: it lies in some CPU's slot. Freeing it is a double free.
-//! - `OUT`: a caller has it from a cache, and may give it back to any.
+//! - `CACHED(c)`: it lies in the slot of CPU c. Freeing it is a double free.
+//! - `OUT(c)`: a caller has it from the slot of CPU c, and may give it back to any.
 //!
-//! So a free is right in state `OUT`, the backend's decision in state `BACKEND`, and wrong in state `CACHED`. Only
-//! `admit` can be raced for, by two CPUs that free the same frame: it is a compare-exchange, and one of the two loses.
-//! All other transitions belong to whoever owns the frame and are plain stores.
+//! So a free is right in state `OUT`, the backend's decision in state `BACKEND`, and wrong in state `CACHED`.
+//!
+//! # Racing for a free
+//!
+//! Every transition but `admit` belongs to whoever owns the frame and is a plain store. `admit` may be raced for, by
+//! two CPUs that free the same frame at the same moment. On another CPU than c it is a compare-exchange. On c it is a
+//! load and a store, for this is the hot path and an exchange would cost more than all the rest. A wrong free on d that
+//! falls between the two is not refused: the frame then lies in the slots of c and d. But the byte names one of them,
+//! and so the other slot, when it is about to hand the frame out or back, finds that it should not have it, drops it
+//! and counts a refusal ([`CacheStats::refusals`](crate::CacheStats)). For the frame to have two owners, d must also
+//! hand it out again before the store of c has followed its load.
+//!
+//! CPUs beyond the 126th share a tag, and always exchange.
+//!
+//! # What the bytes begin with
 //!
 //! All bytes zero (`BACKEND`) is right for any allocator no frame of which lies in a cache. A frame outside of the
 //! window never enters a cache when it is freed: it goes to the backend, which finds a double free at once as well.
 //!
-//! Invariant: while a frame of the window lies in a slot, its byte is `CACHED`.
+//! Invariant: while a frame of the window lies in a slot, and nobody has freed it twice, its byte is `CACHED` with the
+//! slot's tag.
 
 use core::{
     marker::PhantomData,
@@ -36,11 +49,22 @@ use core::{
 
 use frame_core::{DeallocError, DeallocErrorKind, FRAME_SIZE, FrameRange, PhysAddr};
 
-use crate::policy::{Admission, Policy};
+use crate::{
+    CpuIndex,
+    policy::{Admission, Policy},
+};
 
 const BACKEND: u8 = 0;
-const OUT: u8 = 1;
-const CACHED: u8 = 2;
+/// Added to the tag of the CPU in whose slot the frame lies. Without it, a tag says from whose slot the frame went out.
+const CACHED: u8 = 0x80;
+/// The tag that CPUs share for which there is none.
+const SHARED: u8 = 0x7f;
+
+/// 1 to 126, or `SHARED`.
+#[inline]
+fn tag(cpu: CpuIndex) -> u8 {
+    cpu.0.min(SHARED as usize - 1) as u8 + 1
+}
 
 /// Finds a double free at once. See the [module's table](Policy) and
 /// [`PerCpu::attach_states`](crate::PerCpu::attach_states).
@@ -109,12 +133,28 @@ impl<'m> Checked<'m> {
         Some(unsafe { &*self.states.load(Relaxed).add(index) })
     }
 
-    fn set(&self, frames: &[PhysAddr], to: u8) {
-        for &frame in frames {
-            if let Some(state) = self.state(frame) {
-                state.store(to, Relaxed);
+    /// Admission in all cases but the hot one.
+    #[cold]
+    fn admit_by_exchange(
+        &self,
+        frame: PhysAddr,
+        state: &AtomicU8,
+        to: u8,
+    ) -> Result<Admission, DeallocError> {
+        if frame.as_usize() % FRAME_SIZE != 0 {
+            return Ok(Admission::AskBackend);
+        }
+        let mut now = state.load(Relaxed);
+        while now & CACHED == 0 {
+            if now == BACKEND {
+                return Ok(Admission::AskBackend);
+            }
+            match state.compare_exchange_weak(now, to, Relaxed, Relaxed) {
+                Ok(_) => return Ok(Admission::Keep),
+                Err(other) => now = other,
             }
         }
+        Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated))
     }
 }
 
@@ -122,16 +162,14 @@ impl Policy for Checked<'_> {
     const TRUSTS: bool = false;
 
     #[inline]
-    fn admit(&self, frame: PhysAddr) -> Result<Admission, DeallocError> {
+    fn admit(&self, frame: PhysAddr, cpu: CpuIndex) -> Result<Admission, DeallocError> {
         let Some(state) = self.state(frame) else { return Ok(Admission::AskBackend) };
-        if frame.as_usize() % FRAME_SIZE != 0 {
-            return Ok(Admission::AskBackend);
+        let mine = tag(cpu);
+        if state.load(Relaxed) == mine && mine != SHARED && frame.as_usize() % FRAME_SIZE == 0 {
+            state.store(CACHED | mine, Relaxed);
+            return Ok(Admission::Keep);
         }
-        match state.compare_exchange(OUT, CACHED, Relaxed, Relaxed) {
-            Ok(_) => Ok(Admission::Keep),
-            Err(CACHED) => Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated)),
-            Err(_) => Ok(Admission::AskBackend),
-        }
+        self.admit_by_exchange(frame, state, CACHED | mine)
     }
 
     fn admit_run(&self, start: PhysAddr, count: usize) -> Result<(), DeallocError> {
@@ -144,28 +182,57 @@ impl Policy for Checked<'_> {
             let Some(state) = self.state(frame) else { continue };
             // A frame that leaves `OUT` here while a later one is refused stays the caller's: the backend is asked
             // about it when it is freed next, and knows it as allocated.
-            if state.load(Relaxed) != BACKEND
-                && state.compare_exchange(OUT, BACKEND, Relaxed, Relaxed) == Err(CACHED)
-            {
-                return Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated));
+            let mut now = state.load(Relaxed);
+            while now != BACKEND {
+                if now & CACHED != 0 {
+                    return Err(DeallocError::new(frame, DeallocErrorKind::NotAllocated));
+                }
+                match state.compare_exchange_weak(now, BACKEND, Relaxed, Relaxed) {
+                    Ok(_) => break,
+                    Err(other) => now = other,
+                }
             }
         }
         Ok(())
     }
 
     #[inline]
-    fn hand_out(&self, frame: PhysAddr) {
-        if let Some(state) = self.state(frame) {
-            state.store(OUT, Relaxed);
+    fn hand_out(&self, frame: PhysAddr, cpu: CpuIndex) -> bool {
+        let Some(state) = self.state(frame) else { return true };
+        let mine = tag(cpu);
+        let is_mine = state.load(Relaxed) == CACHED | mine;
+        if is_mine {
+            state.store(mine, Relaxed);
+        }
+        is_mine
+    }
+
+    fn take_in(&self, frames: &[PhysAddr], cpu: CpuIndex) {
+        for &frame in frames {
+            if let Some(state) = self.state(frame) {
+                state.store(CACHED | tag(cpu), Relaxed);
+            }
         }
     }
 
-    fn take_in(&self, frames: &[PhysAddr]) {
-        self.set(frames, CACHED);
+    fn give_back(&self, frames: &mut [PhysAddr], cpu: CpuIndex) -> usize {
+        let mut good = 0;
+        for i in 0..frames.len() {
+            match self.state(frames[i]) {
+                Some(state) if state.load(Relaxed) != CACHED | tag(cpu) => continue,
+                Some(state) => state.store(BACKEND, Relaxed),
+                None => {}
+            }
+            frames.swap(good, i);
+            good += 1;
+        }
+        good
     }
 
-    fn give_back(&self, frames: &[PhysAddr]) {
-        self.set(frames, BACKEND);
+    fn pass_on(&self, frame: PhysAddr) {
+        if let Some(state) = self.state(frame) {
+            state.store(BACKEND, Relaxed);
+        }
     }
 
     fn metadata_bytes(&self) -> usize {

@@ -58,6 +58,12 @@ pub unsafe trait PinCpu: Send + Sync {
     /// Pins the caller to its CPU and names it.
     fn pin(&self) -> (CpuIndex, Self::Guard);
 
+    /// Called while pinned under an index that has no slot: an implementor that gives indices out late gives one now, and
+    /// the caller is pinned under it from here on. Provided: the index stays.
+    fn enlist(&self, cpu: CpuIndex) -> CpuIndex {
+        cpu
+    }
+
     /// Takes the place of a CPU that runs nothing, so that its slot can be emptied: true if from now on, until
     /// [`release`](Self::release), no execution is pinned under this index, and all that was is ordered before. Called
     /// when memory runs out, for CPUs whose slots hold frames. Provided: nobody's place can be taken.
@@ -88,6 +94,9 @@ unsafe impl<C: PinCpu + ?Sized> PinCpu for &C {
     #[inline]
     fn pin(&self) -> (CpuIndex, C::Guard) {
         (**self).pin()
+    }
+    fn enlist(&self, cpu: CpuIndex) -> CpuIndex {
+        (**self).enlist(cpu)
     }
     fn claim(&self, cpu: CpuIndex) -> bool {
         (**self).claim(cpu)

@@ -7,11 +7,13 @@
 //! | policy | a double free, or a free of a frame never managed, is found | costs | for |
 //! |---|---|---|---|
 //! | [`Trusting`] | when the frame comes back to the backend, at the latest ([`CacheStats::refusals`](crate::CacheStats)) | nothing | frames held by RAII types, which cannot be freed twice |
-//! | [`Checked`](crate::Checked) | at once, on whatever CPU, as an error of the second free | a byte for each frame, an atomic exchange for each free | raw addresses freed by hand, and finding bugs |
+//! | [`Checked`](crate::Checked) | at once, on whatever CPU, as an error of the second free | a byte for each frame, a few instructions for each operation, an atomic exchange for a free on another CPU than the allocation | raw addresses freed by hand, and finding bugs |
 //!
 //! Whatever the policy, an address that is misaligned or 0 is refused at once.
 
 use frame_core::{DeallocError, PhysAddr};
+
+use crate::CpuIndex;
 
 mod sealed {
     pub trait Sealed {}
@@ -35,25 +37,30 @@ pub trait Policy: sealed::Sealed + Send + Sync {
     #[doc(hidden)]
     const TRUSTS: bool;
 
-    /// A single frame comes from a caller.
+    /// A single frame comes from a caller, on `cpu`.
     #[doc(hidden)]
-    fn admit(&self, frame: PhysAddr) -> Result<Admission, DeallocError>;
+    fn admit(&self, frame: PhysAddr, cpu: CpuIndex) -> Result<Admission, DeallocError>;
 
     /// A run comes from a caller and goes to the backend.
     #[doc(hidden)]
     fn admit_run(&self, start: PhysAddr, count: usize) -> Result<(), DeallocError>;
 
-    /// A frame goes from a cache to a caller.
+    /// A frame goes from the slot of `cpu` to a caller. False if the slot should not have had it: it stays where it is.
     #[doc(hidden)]
-    fn hand_out(&self, frame: PhysAddr);
+    fn hand_out(&self, frame: PhysAddr, cpu: CpuIndex) -> bool;
 
-    /// Frames came from the backend into a cache.
+    /// Frames came from the backend into the slot of `cpu`.
     #[doc(hidden)]
-    fn take_in(&self, frames: &[PhysAddr]);
+    fn take_in(&self, frames: &[PhysAddr], cpu: CpuIndex);
 
-    /// Frames are about to go from a cache, or from a caller past it, to the backend.
+    /// Frames are about to go from the slot of `cpu` to the backend. Moves those that the slot should not have had to
+    /// the end, and returns the number of the others.
     #[doc(hidden)]
-    fn give_back(&self, frames: &[PhysAddr]);
+    fn give_back(&self, frames: &mut [PhysAddr], cpu: CpuIndex) -> usize;
+
+    /// A frame that was admitted goes to the backend after all.
+    #[doc(hidden)]
+    fn pass_on(&self, frame: PhysAddr);
 
     /// Bytes of the policy's books.
     #[doc(hidden)]
@@ -68,7 +75,7 @@ impl Policy for Trusting {
     const TRUSTS: bool = true;
 
     #[inline]
-    fn admit(&self, _: PhysAddr) -> Result<Admission, DeallocError> {
+    fn admit(&self, _: PhysAddr, _: CpuIndex) -> Result<Admission, DeallocError> {
         Ok(Admission::Keep)
     }
     #[inline]
@@ -76,11 +83,17 @@ impl Policy for Trusting {
         Ok(())
     }
     #[inline]
-    fn hand_out(&self, _: PhysAddr) {}
+    fn hand_out(&self, _: PhysAddr, _: CpuIndex) -> bool {
+        true
+    }
     #[inline]
-    fn take_in(&self, _: &[PhysAddr]) {}
+    fn take_in(&self, _: &[PhysAddr], _: CpuIndex) {}
     #[inline]
-    fn give_back(&self, _: &[PhysAddr]) {}
+    fn give_back(&self, frames: &mut [PhysAddr], _: CpuIndex) -> usize {
+        frames.len()
+    }
+    #[inline]
+    fn pass_on(&self, _: PhysAddr) {}
     fn metadata_bytes(&self) -> usize {
         0
     }

@@ -48,8 +48,8 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     fn hand_back_own(&self, me: CpuIndex) -> bool {
         let Some(slot) = self.slot(me) else { return false };
         // SAFETY: the caller is pinned as `me`.
-        match unsafe { slot.enter_asked() } {
-            Some(owned) => self.empty(slot, owned) > 0,
+        match unsafe { slot.enter() } {
+            Some(owned) => self.empty(me, owned) > 0,
             None => false,
         }
     }

@@ -34,15 +34,20 @@ use core::{
     cell::UnsafeCell,
     fmt,
     mem::MaybeUninit,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, compiler_fence},
+    sync::atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+        compiler_fence,
+    },
 };
 
 use frame_core::{FRAME_SIZE, FrameAllocator, PhysAddr};
 
-use crate::{CacheStats, request::Request};
+use crate::{
+    CacheStats,
+    request::{Request, STACK},
+};
 
-/// Frames that a slot keeps to hand out again.
-pub(crate) const STACK: usize = 128;
 /// Frames that move between a stack and the backend at a time: half of the stack, so that neither an allocation nor a
 /// free that follows needs the backend again, and a row of the tree.
 pub(crate) const BATCH: usize = STACK / 2;
@@ -58,7 +63,7 @@ pub struct CpuSlot {
     busy: AtomicBool,
     pub(crate) request: Request,
     top: AtomicUsize,
-    /// Frames with a number of at most this are kept: see [`keeps`].
+    /// Frames with a number of at most this are kept.
     keep: AtomicUsize,
     hits: AtomicUsize,
     returning: AtomicUsize,
@@ -86,7 +91,7 @@ impl CpuSlot {
         const ZERO: PhysAddr = PhysAddr::from_usize(0);
         Self {
             busy: AtomicBool::new(false),
-            request: Request(crate::sync::AtomicBool::new(false)),
+            request: Request(crate::sync::AtomicUsize::new(STACK)),
             top: AtomicUsize::new(STACK),
             keep: AtomicUsize::new(0),
             hits: AtomicUsize::new(0),
@@ -115,35 +120,18 @@ impl CpuSlot {
         unsafe { &mut *(core::ptr::from_mut(slots) as *mut [CpuSlot]) }
     }
 
-    /// Takes the slot for one operation; `None` if the operation interrupts another one on this CPU, or if the owner
-    /// was asked to give its frames back: the callers' slow path looks which.
+    /// Takes the slot for one operation; `None` if the operation interrupts another one on this CPU.
     ///
     /// # Safety
     /// The caller is pinned as this slot's CPU until after the result is dropped, or holds a claim of this CPU.
     #[inline]
     pub(crate) unsafe fn enter(&self) -> Option<Owned<'_>> {
-        if self.busy.load(Relaxed) | self.request.was_made() {
-            return None;
-        }
-        Some(self.own())
-    }
-
-    /// As [`enter`](Self::enter), whether a request was made or not.
-    ///
-    /// # Safety
-    /// As [`enter`](Self::enter).
-    pub(crate) unsafe fn enter_asked(&self) -> Option<Owned<'_>> {
         if self.busy.load(Relaxed) {
             return None;
         }
-        Some(self.own())
-    }
-
-    #[inline]
-    fn own(&self) -> Owned<'_> {
         self.busy.store(true, Relaxed);
-        compiler_fence(core::sync::atomic::Ordering::SeqCst);
-        Owned { slot: self }
+        compiler_fence(SeqCst);
+        Some(Owned { slot: self })
     }
 
     /// Notes that an interrupt went straight to the backend.
@@ -196,15 +184,18 @@ fn add(counter: &AtomicUsize, n: usize) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-/// Whether `frame` is a frame at all, so that it may be kept: aligned and not 0. `limit` is the number of the highest
-/// frame to keep, less one. One comparison for all of it: rotating puts the bits that break the alignment on top.
+/// Whether this is a frame, aligned and not 0, with a number of at most `limit`. One comparison for all of it: rotating
+/// puts the bits that break the alignment on top.
 #[inline]
-fn keeps(frame: PhysAddr, limit: usize) -> bool {
+fn is_frame_up_to(frame: PhysAddr, limit: usize) -> bool {
     frame.as_usize().rotate_right(FRAME_SIZE.trailing_zeros()).wrapping_sub(1) < limit
 }
 
-/// The limit that keeps every frame.
-const ALL: usize = usize::MAX / FRAME_SIZE;
+/// Whether an address is that of a frame at all: aligned and not 0.
+#[inline]
+pub(crate) fn is_frame(addr: PhysAddr) -> bool {
+    is_frame_up_to(addr, usize::MAX / FRAME_SIZE)
+}
 
 /// A slot that the current execution works on alone; leaving it is dropping this.
 pub(crate) struct Owned<'s> {
@@ -214,67 +205,56 @@ pub(crate) struct Owned<'s> {
 impl Drop for Owned<'_> {
     #[inline]
     fn drop(&mut self) {
-        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        compiler_fence(SeqCst);
         self.slot.busy.store(false, Relaxed);
     }
 }
 
-/// How a frame that is given back can be taken.
-pub(crate) enum Place {
-    /// On the stack.
-    Stack,
-    /// On the stack, after a spill.
-    FullStack,
-    /// In the buffer.
-    Returns,
-    /// Not at all: it is no frame.
-    Nowhere,
-}
-
 impl Owned<'_> {
-    /// Takes the newest frame: a hit.
+    /// Takes the newest frame; `None` if there is none, or the owner was asked to hand everything back.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<PhysAddr> {
-        let frame = self.take()?;
+        let top = self.slot.top.load(Relaxed);
+        if top >= self.slot.request.length() {
+            return None;
+        }
+        // SAFETY: `top` is below the length of the stack, so in bounds; this execution alone reaches the array, and no
+        // reference into it lives.
+        let frame = unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top).read() };
+        self.slot.top.store(top + 1, Relaxed);
         add(&self.slot.hits, 1);
         Some(frame)
     }
 
-    /// Takes the newest frame.
-    #[inline]
-    pub(crate) fn take(&mut self) -> Option<PhysAddr> {
-        let top = self.slot.top.load(Relaxed);
-        if top >= STACK {
-            return None;
-        }
-        // SAFETY: `top` is in bounds; this execution alone reaches the array, and no reference into it lives.
-        let frame = unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top).read() };
-        self.slot.top.store(top + 1, Relaxed);
-        Some(frame)
-    }
-
-    /// Puts a frame on the stack; false if it is full, or the frame belongs elsewhere ([`place`](Self::place)).
+    /// Puts a frame on the stack; false if it is full, or the owner was asked to hand everything back, or the frame
+    /// does not belong there.
     #[inline]
     pub(crate) fn push(&mut self, frame: PhysAddr) -> bool {
         let top = self.slot.top.load(Relaxed);
-        if !keeps(frame, self.slot.keep.load(Relaxed)) || top.wrapping_sub(1) >= STACK {
+        if !self.keeps(frame) || top.wrapping_sub(1) >= self.slot.request.length() {
             return false;
         }
-        // SAFETY: `top - 1` is in bounds; this execution alone reaches the array, and no reference into it lives.
+        // SAFETY: `top - 1` is below the length of the stack, so in bounds; this execution alone reaches the array, and
+        // no reference into it lives.
         unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top - 1).write(frame) };
         self.slot.top.store(top - 1, Relaxed);
         true
     }
 
-    /// Where a frame goes.
-    pub(crate) fn place(&self, frame: PhysAddr) -> Place {
-        if keeps(frame, self.slot.keep.load(Relaxed)) {
-            if self.slot.top.load(Relaxed) > 0 { Place::Stack } else { Place::FullStack }
-        } else if keeps(frame, ALL) {
-            Place::Returns
-        } else {
-            Place::Nowhere
-        }
+    /// Whether this is a frame, and one that is better kept than handed back.
+    #[inline]
+    pub(crate) fn keeps(&self, frame: PhysAddr) -> bool {
+        is_frame_up_to(frame, self.slot.keep.load(Relaxed))
+    }
+
+    /// Whether somebody asked for the slot's frames.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.slot.request.length() == 0
+    }
+
+    /// Notes that the slot is empty and its frames are in the backend.
+    pub(crate) fn answer(&mut self) {
+        self.slot.request.answer();
     }
 
     /// Frames on the stack.
@@ -297,24 +277,32 @@ impl Owned<'_> {
         if got < BATCH {
             frames.copy_within(STACK - BATCH..STACK - BATCH + got, STACK - got);
         }
-        note(&frames[STACK - got..]);
+        let got_frames = &frames[STACK - got..];
+        note(got_frames);
+        // What the backend hands out now is low enough to keep, whatever the watermark says: handed back, it would only
+        // be handed out again.
+        let highest = got_frames.iter().fold(0, |highest, frame| highest.max(frame.as_usize() / FRAME_SIZE));
         self.slot.top.store(STACK - got, Relaxed);
-        self.poll_watermark(backend);
+        self.poll_watermark(backend, highest);
         add(&self.slot.refills, 1);
         add(&self.slot.refilled, got);
         got
     }
 
     /// Makes room on the stack: the older half goes back to the backend.
-    pub(crate) fn spill<A: FrameAllocator>(&mut self, backend: &A, note: impl FnOnce(&[PhysAddr])) {
+    pub(crate) fn spill<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        filter: impl FnOnce(&mut [PhysAddr]) -> usize,
+    ) {
         let stacked = self.stacked();
         let batch = stacked.min(BATCH);
         // SAFETY: this execution alone reaches the array.
         let frames = unsafe { &mut *self.slot.frames.get() };
-        self.hand_back(backend, &frames[STACK - batch..], note);
+        self.hand_back(backend, &mut frames[STACK - batch..], filter);
         frames.copy_within(STACK - stacked..STACK - batch, STACK - (stacked - batch));
         self.slot.top.store(STACK - (stacked - batch), Relaxed);
-        self.poll_watermark(backend);
+        self.poll_watermark(backend, 0);
     }
 
     /// Puts a frame into the buffer, and hands the buffer back if that fills it.
@@ -322,15 +310,15 @@ impl Owned<'_> {
         &mut self,
         backend: &A,
         frame: PhysAddr,
-        note: impl FnOnce(&[PhysAddr]),
+        filter: impl FnOnce(&mut [PhysAddr]) -> usize,
     ) {
         let returning = self.slot.returning.load(Relaxed);
         // SAFETY: this execution alone reaches the array; the reference ends with the statement.
         unsafe { (&mut *self.slot.returns.get())[returning] = frame };
         self.slot.returning.store(returning + 1, Relaxed);
         if returning + 1 == RETURNS {
-            self.flush_returns(backend, note);
-            self.poll_watermark(backend);
+            self.flush_returns(backend, filter);
+            self.poll_watermark(backend, 0);
         }
     }
 
@@ -338,13 +326,13 @@ impl Owned<'_> {
     pub(crate) fn flush_returns<A: FrameAllocator>(
         &mut self,
         backend: &A,
-        note: impl FnOnce(&[PhysAddr]),
+        filter: impl FnOnce(&mut [PhysAddr]) -> usize,
     ) -> usize {
         let returning = self.slot.returning.load(Relaxed);
         if returning > 0 {
             // SAFETY: this execution alone reaches the array.
-            let returns = unsafe { &*self.slot.returns.get() };
-            self.hand_back(backend, &returns[..returning], note);
+            let returns = unsafe { &mut *self.slot.returns.get() };
+            self.hand_back(backend, &mut returns[..returning], filter);
             self.slot.returning.store(0, Relaxed);
         }
         returning
@@ -354,43 +342,45 @@ impl Owned<'_> {
     pub(crate) fn drain<A: FrameAllocator>(
         &mut self,
         backend: &A,
-        mut note: impl FnMut(&[PhysAddr]),
+        mut filter: impl FnMut(&mut [PhysAddr]) -> usize,
     ) -> usize {
-        let mut drained = self.flush_returns(backend, &mut note);
+        let mut drained = self.flush_returns(backend, &mut filter);
         while self.stacked() > 0 {
             drained += self.stacked().min(BATCH);
-            self.spill(backend, &mut note);
+            self.spill(backend, &mut filter);
         }
         drained
     }
 
-    /// Copies out up to `into.len()` of the newest frames. Returns how many.
-    pub(crate) fn pop_many(&mut self, into: &mut [PhysAddr]) -> usize {
-        let count = self.stacked().min(into.len());
-        let top = self.slot.top.load(Relaxed);
-        // SAFETY: this execution alone reaches the array.
-        let frames = unsafe { &*self.slot.frames.get() };
-        into[..count].copy_from_slice(&frames[top..top + count]);
-        self.slot.top.store(top + count, Relaxed);
-        add(&self.slot.hits, count);
-        count
+    /// A frame turned out to belong elsewhere: somebody freed it twice.
+    #[cold]
+    pub(crate) fn count_refusal(&mut self) {
+        add(&self.slot.refusals, 1);
     }
 
-    /// `note` is told first: from then on the frames may be anybody's.
-    fn hand_back<A: FrameAllocator>(&self, backend: &A, batch: &[PhysAddr], note: impl FnOnce(&[PhysAddr])) {
-        note(batch);
+    /// `filter` comes first, for after the call the frames may be anybody's: it moves those that are not the slot's to
+    /// the end and returns the number of the others.
+    fn hand_back<A: FrameAllocator>(
+        &self,
+        backend: &A,
+        batch: &mut [PhysAddr],
+        filter: impl FnOnce(&mut [PhysAddr]) -> usize,
+    ) {
+        let good = filter(batch).min(batch.len());
         // SAFETY: the slot owns the frames, and after this call it forgets them.
-        if unsafe { backend.dealloc_bulk(batch) }.is_err() {
-            // Somebody freed what was not theirs. The frame went no further: the backend refused it, the others are
-            // free. There is nobody to tell but the counter: the culprit is gone.
+        let handed = unsafe { backend.dealloc_bulk(&batch[..good]) };
+        if handed.is_err() || good < batch.len() {
+            // Somebody freed what was not theirs. The frame went no further: it was refused, and the others are free.
+            // There is nobody to tell but the counter: the culprit is gone.
             add(&self.slot.refusals, 1);
         }
         add(&self.slot.spills, 1);
-        add(&self.slot.spilled, batch.len());
+        add(&self.slot.spilled, good);
     }
 
-    fn poll_watermark<A: FrameAllocator>(&self, backend: &A) {
-        let limit = backend.cache_watermark().as_usize() / FRAME_SIZE;
-        self.slot.keep.store(limit.saturating_sub(1), Relaxed);
+    /// Asks the backend from where on frames are better handed back; those up to number `at_least` are kept anyway.
+    fn poll_watermark<A: FrameAllocator>(&self, backend: &A, at_least: usize) {
+        let end = backend.cache_watermark().as_usize() / FRAME_SIZE;
+        self.slot.keep.store(end.saturating_sub(1).max(at_least), Relaxed);
     }
 }

@@ -7,7 +7,7 @@
 pub struct CacheStats {
     /// Frames in the slot now, those waiting to be handed back included.
     pub cached_frames: usize,
-    /// Single frames served from the slot.
+    /// Frames handed out from the slot.
     pub hits: usize,
     /// Allocations of a single frame that found the slot empty and went to the backend for a refill.
     pub misses: usize,

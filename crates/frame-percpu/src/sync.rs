@@ -1,3 +1,3 @@
 //! The atomics of the request flag, named in one place: the model checker's test puts its own here.
 
-pub(crate) use core::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use core::sync::atomic::{AtomicUsize, Ordering};

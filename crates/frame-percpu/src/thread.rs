@@ -58,8 +58,11 @@ unsafe impl PinCpu for ThreadCpus {
 
     #[inline]
     fn pin(&self) -> (CpuIndex, ()) {
-        let index = INDEX.get();
-        (CpuIndex(if index == UNKNOWN { take_index() } else { index }), ())
+        (CpuIndex(INDEX.get()), ())
+    }
+
+    fn enlist(&self, cpu: CpuIndex) -> CpuIndex {
+        if cpu.0 == UNKNOWN { CpuIndex(take_index()) } else { cpu }
     }
 
     fn claim(&self, cpu: CpuIndex) -> bool {
@@ -96,16 +99,20 @@ mod tests {
     use super::*;
     use std::{sync::mpsc, thread, vec::Vec};
 
+    fn index() -> CpuIndex {
+        ThreadCpus.enlist(ThreadCpus.pin().0)
+    }
+
     #[test]
     fn threads_hold_distinct_indices_and_give_them_back() {
-        let mine = ThreadCpus.pin().0;
+        let mine = index();
         assert_eq!(ThreadCpus.pin().0, mine);
         assert!(!ThreadCpus.claim(mine));
 
         let (report, indices) = mpsc::channel();
         let (end, wait) = mpsc::channel::<()>();
         let other = thread::spawn(move || {
-            report.send(ThreadCpus.pin().0).unwrap();
+            report.send(index()).unwrap();
             let _ = wait.recv();
         });
         let theirs = indices.recv().unwrap();
@@ -126,14 +133,14 @@ mod tests {
         struct Late(mpsc::Sender<CpuIndex>);
         impl Drop for Late {
             fn drop(&mut self) {
-                self.0.send(ThreadCpus.pin().0).unwrap();
+                self.0.send(index()).unwrap();
             }
         }
         thread_local!(static LATE: Cell<Option<Late>> = const { Cell::new(None) });
         let (report, indices) = mpsc::channel();
         thread::spawn(move || {
             LATE.set(Some(Late(report.clone())));
-            report.send(ThreadCpus.pin().0).unwrap();
+            report.send(index()).unwrap();
         })
         .join()
         .unwrap();

@@ -91,13 +91,13 @@ fn frames_stuck_on_an_idle_cpu_come_back_at_its_next_operation() {
     assert_eq!(take_all(&cache).len(), stuck + 1);
 }
 
-type Cache<'c> = PerCpu<'c, SetBackend, &'c SimCpus>;
+type Operation<'o> = &'o dyn Fn(&PerCpu<'_, SetBackend, &SimCpus>);
 
 /// Every kind of request answers the call of another CPU.
 #[test]
 fn every_operation_serves_the_request() {
     let run = FrameLayout::contiguous(2).unwrap();
-    let operations: [(&str, &dyn Fn(&Cache<'_>)); 8] = [
+    let operations: [(&str, Operation<'_>); 8] = [
         ("alloc_frame", &|cache| {
             cache.alloc_frame().unwrap();
         }),

@@ -175,8 +175,8 @@ fn signals_interrupt_a_thread_anywhere() {
         });
         let (start, mut held, mut seed) = (Instant::now(), Vec::new(), 1u64);
         let done = |start: Instant| {
-            let enough = SIGNALS.load(Relaxed) > 500 && cache.cpu_stats(cpu).unwrap().bypasses > 50;
-            enough || start.elapsed() > Duration::from_secs(5)
+            let enough = SIGNALS.load(Relaxed) > 300 && cache.cpu_stats(cpu).unwrap().bypasses > 50;
+            enough || start.elapsed() > Duration::from_secs(3)
         };
         while !done(start) && !BROKEN.load(SeqCst) {
             for _ in 0..1000 {

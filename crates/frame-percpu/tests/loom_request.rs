@@ -1,7 +1,7 @@
 //! The request flag under every interleaving: whoever sees its request answered sees the frames in the backend.
 
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
 }
 #[path = "../src/request.rs"]
 mod request;
@@ -23,7 +23,7 @@ struct World {
 
 /// One operation of the owner: looks at the flag, and serves.
 fn owner(world: &World) {
-    if world.request.was_made() {
+    if world.request.length() == 0 {
         let frames = world.slot.load(Ordering::Relaxed);
         world.slot.store(0, Ordering::Relaxed);
         let before = world.backend.load(Ordering::Relaxed);
@@ -53,7 +53,7 @@ fn an_answer_means_that_the_frames_are_there() {
     model.check(|| {
         RUNS.fetch_add(1, Relaxed);
         let world = Arc::new(World {
-            request: Request(sync::AtomicBool::new(false)),
+            request: Request(sync::AtomicUsize::new(request::STACK)),
             slot: LoomUsize::new(1),
             backend: LoomUsize::new(0),
         });

@@ -130,13 +130,12 @@ fn producer_and_consumer() {
     let (send, receive) = std::sync::mpsc::sync_channel::<PhysAddr>(256);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let cpu = ThreadCpus.pin().0;
             for frame in receive {
                 // SAFETY: the producer gave it away.
                 unsafe { cache.dealloc_frame(frame) }.unwrap();
             }
             // At least 32 frames went with each call of the backend.
-            let stats = cache.cpu_stats(cpu).unwrap();
+            let stats = cache.cpu_stats(ThreadCpus.pin().0).unwrap();
             assert!(stats.spills > 100 && stats.spilled_frames >= 32 * stats.spills, "{stats:?}");
         });
         for _ in 0..50_000 {
