@@ -16,7 +16,6 @@ const TIMER_DIVIDE: usize = 0x3e0;
 
 const ENABLED: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
-const PERIODIC: u32 = 1 << 17;
 const ASSERT: u32 = 1 << 14;
 const MODE_FIXED: u32 = 0;
 const MODE_NMI: u32 = 4 << 8;
@@ -47,10 +46,10 @@ pub(crate) fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }
 
-/// Raises `vector` on this CPU, again and again, every `ticks` ticks of the APIC's clock (its speed is the machine's).
-pub fn start_timer(vector: u8, ticks: u32) {
+/// Raises `vector` on this CPU, once, in `ticks` ticks of the APIC's clock (its speed is the machine's).
+pub fn set_timer(vector: u8, ticks: u32) {
     write(TIMER_DIVIDE, 0b1011); // by 1
-    write(TIMER, u32::from(vector) | PERIODIC);
+    write(TIMER, u32::from(vector));
     write(TIMER_START, ticks);
 }
 
