@@ -256,4 +256,34 @@ mod tests {
         assert!(matches!(parse(b"\xff\x00\xfe", Radix::Decimal), Line::Unknown(_)));
         assert_eq!(parse(b"kmem:mm_page_alloc: page=(nil) pfn=0x0 order=9", Radix::Decimal), Line::Failed);
     }
+
+    #[test]
+    fn damaged_lines_are_lines() {
+        let line = b"cc1 77 [001] 677.296613:  1 kmem:mm_page_alloc: page=0x12841f pfn=0x12841f order=3 migratetype=1";
+        let (mut events, mut unknown) = (0, 0);
+        let mut random = 1u64;
+        for _ in 0..50_000 {
+            let mut damaged = line.to_vec();
+            for _ in 0..3 {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                let at = (random >> 33) as usize % damaged.len();
+                match random >> 62 {
+                    0 => damaged[at] = (random >> 20) as u8,
+                    1 => drop(damaged.remove(at)),
+                    2 => damaged.insert(at, b"0123456789abcdefx[]: =."[(random >> 20) as usize % 23]),
+                    _ if at > 60 => damaged.truncate(at),
+                    _ => {}
+                }
+            }
+            match parse(&damaged, Radix::Decimal) {
+                Line::Event(event) => {
+                    assert!(usize::from(event.order) < ORDERS && event.pfn <= u64::MAX >> 13);
+                    events += 1;
+                }
+                Line::Unknown(_) => unknown += 1,
+                Line::Failed | Line::Other => {}
+            }
+        }
+        assert!(events > 10_000 && unknown > 10_000, "{events} {unknown}");
+    }
 }
