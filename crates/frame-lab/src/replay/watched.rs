@@ -1,40 +1,14 @@
-//! Replays a program on an allocator: once watched, to know the truth, and once more for each timing.
-//!
-//! Watching costs more than an allocation does, so the two are apart. [`Watched`] keeps a [`Ledger`], looks at the
-//! allocator at the program's samples, and ends with an account of every frame. [`Timed`] does nothing but the calls: for each
-//! operation it reads 8 bytes, names the CPU and calls the allocator. Both do the same calls in the same order, and an
-//! allocator that is a function of its input answers them alike.
-//!
-//! An allocation that fails leaves its slot empty, and the free of an empty slot is left out.
+//! The watched pass: every answer is entered in a ledger, and every frame is accounted for at the end.
 
-use std::time::Duration;
+use frame_core::{FrameAllocator, FreeRuns, PhysAddr};
 
-use frame_core::{FRAME_SIZE, FrameAllocator, FrameLayout, FreeRuns, PhysAddr};
-
+use super::{EMPTY, LAYOUTS, call_alloc, call_dealloc};
 use crate::{
     backends::{Job, Setting, on_cpu},
-    clock,
     ledger::Ledger,
     picture::{Column, Picture},
-    trace::{Action, ORDERS, Op, Program},
+    trace::{Action, Op, Program},
     vm::Vm,
-};
-
-/// Frame 0 is never handed out: it marks an empty slot.
-const EMPTY: PhysAddr = PhysAddr::from_usize(0);
-
-/// What Linux means by each order: `2^order` frames at a multiple of their size.
-const LAYOUTS: [FrameLayout; ORDERS] = {
-    let mut layouts = [FrameLayout::SINGLE; ORDERS];
-    let mut order = 0;
-    while order < ORDERS {
-        layouts[order] = match FrameLayout::new(1 << order, FRAME_SIZE << order) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a power of two is a count and an alignment"),
-        };
-        order += 1;
-    }
-    layouts
 };
 
 /// What is known of an allocator after a watched replay.
@@ -205,89 +179,121 @@ fn missing(expected: usize, found: usize) -> u64 {
     expected.saturating_sub(found) as u64
 }
 
-/// A replay that measures.
-pub(crate) struct Timed<'r> {
-    pub(crate) program: &'r Program,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-impl Job for Timed<'_> {
-    /// For all operations of the program.
-    type Out = Duration;
+    use frame_core::{AllocError, DeallocError, DeallocErrorKind, FrameLayout, FrameRange, FrameStats};
+    use frame_testkit::Oracle;
 
-    fn run<A: FrameAllocator>(self, allocator: &A, _drain: &dyn Fn()) -> Duration {
-        time(self.program, Calls(allocator))
+    use super::*;
+    use crate::trace::{self, Source};
+
+    /// How an allocator lies, once, at its 1000th call of a kind.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Lie {
+        None,
+        /// Gives the frame before again.
+        GivesTwice,
+        /// Gives a frame that nobody manages.
+        GivesForeign,
+        /// Says that it took a frame back, and did not.
+        Keeps,
+        /// Refuses a good free.
+        Refuses,
+        /// Hides the last free run from whoever looks.
+        HidesRun,
+        /// Counts one free frame too many.
+        Counts,
     }
-}
 
-/// What the replay loop costs without an allocator: reading the program, naming the CPU, keeping the slots.
-pub(crate) fn time_of_harness(program: &Program) -> Duration {
-    time(program, Nothing)
-}
-
-trait Target {
-    fn alloc(&self, order: u8) -> Option<PhysAddr>;
-    fn dealloc(&self, start: PhysAddr, order: u8);
-}
-
-struct Calls<'a, A>(&'a A);
-
-impl<A: FrameAllocator> Target for Calls<'_, A> {
-    #[inline]
-    fn alloc(&self, order: u8) -> Option<PhysAddr> {
-        call_alloc(self.0, order)
+    struct Liar {
+        oracle: Oracle,
+        lie: Lie,
+        allocs: AtomicUsize,
+        frees: AtomicUsize,
+        last: AtomicUsize,
     }
-    #[inline]
-    fn dealloc(&self, start: PhysAddr, order: u8) {
-        // A refusal was counted by the watched pass.
-        call_dealloc(self.0, start, order);
-    }
-}
 
-struct Nothing;
+    // SAFETY: it breaks the promises, as its name says; no memory is behind its frames.
+    unsafe impl FrameAllocator for Liar {
+        fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+            let now = self.allocs.fetch_add(1, Relaxed) == 1000;
+            match self.lie {
+                Lie::GivesTwice if now => return Ok(PhysAddr::from(self.last.load(Relaxed))),
+                Lie::GivesForeign if now => return Ok(PhysAddr::from(1 << 40)),
+                _ => {}
+            }
+            let start = self.oracle.alloc(layout)?;
+            self.last.store(start.as_usize(), Relaxed);
+            Ok(start)
+        }
 
-impl Target for Nothing {
-    #[inline]
-    fn alloc(&self, order: u8) -> Option<PhysAddr> {
-        std::hint::black_box(Some(PhysAddr::from(FRAME_SIZE << order)))
-    }
-    #[inline]
-    fn dealloc(&self, start: PhysAddr, order: u8) {
-        std::hint::black_box((start, order));
-    }
-}
+        unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+            let now = self.frees.fetch_add(1, Relaxed) == 1000;
+            match self.lie {
+                Lie::Keeps if now => Ok(()),
+                Lie::Refuses if now => Err(DeallocError::new(start, DeallocErrorKind::NotAllocated)),
+                // SAFETY: the caller's promise is passed on.
+                _ => unsafe { self.oracle.dealloc(start, layout) },
+            }
+        }
 
-fn time<T: Target>(program: &Program, target: T) -> Duration {
-    let mut slots = vec![EMPTY; program.slots];
-    let start = clock::now();
-    for op in &program.ops {
-        on_cpu(usize::from(op.cpu));
-        let slot = &mut slots[op.slot as usize];
-        match op.action {
-            Action::Alloc => *slot = target.alloc(op.order).unwrap_or(EMPTY),
-            Action::Free if *slot == EMPTY => {}
-            Action::Free => target.dealloc(*slot, op.order),
+        fn stats(&self) -> FrameStats {
+            let mut stats = self.oracle.stats();
+            stats.free_frames += usize::from(self.lie == Lie::Counts);
+            stats
+        }
+
+        fn visit_free(&self, visit: &mut dyn FnMut(FrameRange)) {
+            let mut runs = Vec::new();
+            self.oracle.visit_free(&mut |run| runs.push(run));
+            runs.truncate(runs.len() - usize::from(self.lie == Lie::HidesRun));
+            runs.into_iter().for_each(visit);
         }
     }
-    clock::now() - start
-}
 
-#[inline]
-pub(crate) fn call_alloc<A: FrameAllocator>(allocator: &A, order: u8) -> Option<PhysAddr> {
-    match order {
-        0 => allocator.alloc_frame().ok(),
-        _ => allocator.alloc(LAYOUTS[usize::from(order)]).ok(),
+    fn watch(lie: Lie) -> Verdict {
+        let trace = trace::read(Source::Embedded, |_| ()).unwrap();
+        // The program's first 30,000 operations are enough.
+        let mut program = trace.program;
+        program.samples.retain(|sample| sample.op <= 30_000);
+        program.ops.truncate(program.samples.last().unwrap().op);
+        let region = FrameRange::new(PhysAddr::from(0x10_0000), 60_000).unwrap();
+        let oracle = Oracle::new();
+        oracle.add_region(region).unwrap();
+        let liar = Liar {
+            oracle,
+            lie,
+            allocs: AtomicUsize::new(0),
+            frees: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
+        };
+        let setting = Setting { regions: vec![region], cpus: 2, threads: false };
+        Watched { program: &program, setting: &setting, progress: &|_| () }.run(&liar, &|| ())
     }
-}
 
-/// Gives back what a slot held; false if it was refused.
-#[inline]
-pub(crate) fn call_dealloc<A: FrameAllocator>(allocator: &A, start: PhysAddr, order: u8) -> bool {
-    // SAFETY: a slot holds what the allocator gave for this order and is freed once: a program frees a slot once
-    // for each allocation. No memory lies behind the frames of a replay, so nothing uses them.
-    unsafe {
-        match order {
-            0 => allocator.dealloc_frame(start).is_ok(),
-            _ => allocator.dealloc(start, LAYOUTS[usize::from(order)]).is_ok(),
+    #[test]
+    fn an_honest_allocator_is_sound() {
+        let verdict = watch(Lie::None);
+        assert_eq!((verdict.failures, verdict.lost, verdict.doubled, verdict.refused), (0, 0, 0, 0));
+        assert!(verdict.vm.is_sound() && verdict.vm.error.is_none(), "{:?}", verdict.vm);
+        assert_eq!(
+            (verdict.runs.free_frames(), verdict.runs.huge_2m()),
+            (verdict.free_frames, verdict.free_2m)
+        );
+    }
+
+    #[test]
+    fn every_lie_is_seen() {
+        for lie in [Lie::GivesTwice, Lie::GivesForeign] {
+            assert!(watch(lie).doubled > 0, "{lie:?}");
         }
+        for lie in [Lie::Keeps, Lie::HidesRun] {
+            assert!(watch(lie).lost > 0, "{lie:?}");
+        }
+        let refused = watch(Lie::Refuses);
+        assert_eq!((refused.refused, refused.doubled), (1, 0));
+        assert!(watch(Lie::Counts).doubled > 0);
     }
 }
