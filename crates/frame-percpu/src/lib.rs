@@ -8,6 +8,7 @@ extern crate std;
 mod allocator;
 mod cache;
 mod checked;
+mod clear;
 mod cpu;
 mod policy;
 mod reclaim;
@@ -17,6 +18,7 @@ mod stats;
 mod sync;
 #[cfg(feature = "std")]
 mod thread;
+mod zero_pool;
 
 pub use cache::{AttachError, PerCpu};
 pub use checked::Checked;
@@ -26,3 +28,4 @@ pub use slot::CpuSlot;
 pub use stats::CacheStats;
 #[cfg(feature = "std")]
 pub use thread::ThreadCpus;
+pub use zero_pool::ZeroPool;
