@@ -2,7 +2,7 @@
 //!
 //! Those that are not safe to share stand behind one spin lock, as their users put them. An allocator from elsewhere
 //! (another registry, a repository) joins with an implementation of [`Contender`](crate::Contender) of the same few
-//! lines and an entry in [`roster`](crate::roster()).
+//! lines and an entry in [`roster`](mod@crate::roster).
 
 mod axallocator;
 mod bitmap;
