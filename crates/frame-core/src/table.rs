@@ -177,10 +177,18 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     /// The table that the word owns.
     #[inline]
     pub fn child(self, i: usize) -> Option<TableRef<'a, H>> {
+        self.follow(i).1
+    }
+
+    /// The word, and the table that it owns, by one load: for walking down.
+    #[inline]
+    pub fn follow(self, i: usize) -> (u64, Option<TableRef<'a, H>>) {
         let word = self.word(i);
         // SAFETY: the word owns the table at that address (invariant of a word), and cannot give it away while this
         // table is borrowed.
-        Self::is_link(word).then(|| unsafe { TableRef::at(PhysAddr::from((word & ADDRESS) as usize)) })
+        let table =
+            Self::is_link(word).then(|| unsafe { TableRef::at(PhysAddr::from((word & ADDRESS) as usize)) });
+        (word, table)
     }
 
     /// Where the run that the word owns lies.

@@ -5,7 +5,10 @@ mod common;
 
 use common::{configs, everything, newest};
 use frame_core::PhysAddr;
+use frame_testkit::{TestHal, test_hal};
 use vmx_structs::*;
+
+test_hal! { struct Hal }
 
 /// What becomes of an access, in the terms of the manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,4 +290,73 @@ fn a_table_that_cannot_be_read_gives_no_verdict() {
             (table.as_usize() == 0x1000).then_some(0x5000 | 7)
         });
     assert_eq!(seen, Err(EptFault::Unreadable { table: PhysAddr::from(0x5000) }));
+}
+
+/// The entries on the way to an address, as the processor reads them: `path[l - 1]` is that of level `l`.
+fn path_of(ept: &Ept<Hal>, guest: u64) -> Vec<u64> {
+    let levels = ept.config().levels().count();
+    let guest = GuestPhysAddr::new(guest);
+    (1..=levels).map(|level| ept.entry(guest, level).unwrap_or(0)).collect()
+}
+
+/// What the tables' own walk makes of an access, which has a way of its own for what is common.
+fn translated(ept: &Ept<Hal>, guest: u64, access: EptAccess) -> Outcome {
+    match ept.translate(GuestPhysAddr::new(guest), access) {
+        Ok(seen) => Outcome::Goes {
+            host: seen.host.as_usize() as u64,
+            level: seen.size.level(),
+            memory_type: seen.memory_type as u64,
+            allowed: seen.flags.bits() & 0x407,
+        },
+        Err(EptFault::Violation(violation)) => Outcome::Violation {
+            qualification: violation.qualification.bits(),
+            convertible: violation.convertible,
+        },
+        Err(EptFault::Misconfiguration(found)) => Outcome::Misconfiguration { level: found.level },
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn tables_are_walked_as_their_entries_say() {
+    // Every entry of a path to each size of page, edited: permissions, reserved bits, memory types, large-page bit.
+    Hal::scope(16, || {
+        for config in configs() {
+            let mut ept = Ept::<Hal>::new(config).unwrap();
+            for (guest, size) in
+                [(0x1000, PageSize::Size4K), (2 << 30, PageSize::Size2M), (5 << 30, PageSize::Size1G)]
+            {
+                if !config.supports(size) {
+                    continue;
+                }
+                ept.map(GuestPhysAddr::new(guest), PhysAddr::from(1 << 30), size, EptAttributes::RAM)
+                    .unwrap();
+                let probe = guest + 0xabc;
+                for level in size.level()..=config.levels().count() {
+                    let before = ept.entry(GuestPhysAddr::new(guest), level).unwrap();
+                    for low in 0..512_u64 {
+                        let word = low & 0xff | (low >> 8) << 10;
+                        for high in [0, 1 << 51, 1 << 20, 1 << 63] {
+                            let word = word | high | if level == size.level() { 1 << 30 } else { 0 };
+                            let edited = ept.edit_entry(GuestPhysAddr::new(guest), level, |_| word);
+                            // A leaf that would become a pointer to nobody's table.
+                            let Ok(invalidation) = edited else { continue };
+                            invalidation.waive();
+                            let path = path_of(&ept, probe);
+                            for access in accesses() {
+                                let expected = oracle(&config, &path, probe, access);
+                                assert_eq!(
+                                    translated(&ept, probe, access),
+                                    expected,
+                                    "{path:#x?} {access:?} {config:?}"
+                                );
+                            }
+                        }
+                    }
+                    ept.edit_entry(GuestPhysAddr::new(guest), level, |_| before).unwrap().waive();
+                    assert_eq!(ept.entry(GuestPhysAddr::new(guest), level), Some(before));
+                }
+            }
+        }
+    });
 }

@@ -30,12 +30,39 @@ impl<H: FrameHal> Ept<H> {
     /// # Errors
     /// Nothing is mapped there, or a page that starts elsewhere.
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
-        let leaf = self.leaf_at(guest)?;
-        let mut changer = Changer::new(&self.config, Change::Unmap, FrameStack::new());
-        let level = self.levels();
-        changer.apply(self.root.words_mut(), level, leaf.guest().as_u64(), leaf.last())?;
-        let leaf = EptLeaf::new(guest.as_u64(), leaf.size().level(), changer.removed).unwrap_or(leaf);
-        Ok((leaf, self.finish(changer, 0)))
+        let width = self.config.guest_width();
+        let address = guest.as_u64();
+        if address >> width != 0 {
+            return Err(EptError::GuestTooWide { guest, width });
+        }
+        let mut table = self.root.words_mut();
+        let mut level = self.config.levels().count();
+        while level > 1 {
+            match table.into_child(index(address, level)) {
+                Ok(child) => table = child,
+                Err(last) => {
+                    table = last;
+                    break;
+                }
+            }
+            level -= 1;
+        }
+        let i = index(address, level);
+        let Some(leaf) = EptLeaf::of_slot(&self.config, address, level, table.word(i)) else {
+            return Err(EptError::NotMapped { guest });
+        };
+        if leaf.guest() != guest {
+            return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
+        }
+        // An exchange: a dirty flag that the processor sets at this moment is seen.
+        let old = table.swap(i, self.config.vacant()).map_err(|_| EptError::NotMapped { guest })?;
+        let leaf = EptLeaf::new(address, level, old).unwrap_or(leaf);
+        let mut retired = FrameStack::new();
+        if is_empty(&self.config, table.words(), i) {
+            prune(&self.config, self.root.words_mut(), self.config.levels().count(), address, &mut retired);
+            self.tables -= retired.len();
+        }
+        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, retired)))
     }
 
     /// Takes all pages of a range out and gives back the tables that map nothing any more. A large page that lies in the
@@ -195,24 +222,24 @@ struct Changer<H: FrameHal> {
     retired: FrameStack<H>,
     /// Whether a processor could hold a translation that is no longer true.
     restricted: bool,
-    /// The last leaf that was taken out.
-    removed: u64,
 }
 
 impl<H: FrameHal> Changer<H> {
     fn new(config: &EptConfig, change: Change, stack: FrameStack<H>) -> Self {
-        Self { config: *config, change, stack, retired: FrameStack::new(), restricted: false, removed: 0 }
+        Self { config: *config, change, stack, retired: FrameStack::new(), restricted: false }
     }
 
-    /// Changes the part `first..=last` of `table`. Cannot fail after a plan of the same change.
+    /// Changes the part `first..=last` of `table`. Returns whether an entry became vacant. Cannot fail after a plan of the
+    /// same change.
     fn apply(
         &mut self,
         mut table: TableMut<'_, H>,
         level: u32,
         first: u64,
         last: u64,
-    ) -> Result<(), EptError> {
+    ) -> Result<bool, EptError> {
         let vacant = self.config.vacant();
+        let mut cleared = false;
         for (i, start, end) in slots(first, last, level) {
             let whole = is_whole(start, end, level);
             let word = table.word(i);
@@ -220,22 +247,23 @@ impl<H: FrameHal> Changer<H> {
                 (Slot::Table, Change::Unmap) if whole => {
                     if let Some(child) = table.unlink(i, vacant) {
                         take_apart(child, level - 1, &mut |frame| self.retired.push(frame));
+                        cleared = true;
                     }
                 }
-                (Slot::Table, change) => {
+                (Slot::Table, _) => {
                     let Some(mut child) = table.child(i) else { continue };
-                    self.apply(child.reborrow(), level - 1, start, end)?;
-                    let cleared = matches!(change, Change::Unmap);
-                    if cleared && is_empty(&self.config, child.words(), index(end, level - 1)) {
+                    let cleared_below = self.apply(child.reborrow(), level - 1, start, end)?;
+                    if cleared_below && is_empty(&self.config, child.words(), index(end, level - 1)) {
                         if let Some(child) = table.unlink(i, vacant) {
                             self.retired.push(child.into_frame());
+                            cleared = true;
                         }
                     }
                 }
                 (Slot::Leaf | Slot::Malformed, Change::Unmap) if whole => {
-                    // An exchange: a dirty flag that the processor sets at this moment is seen.
-                    self.removed = table.swap(i, vacant).unwrap_or(word);
+                    let _ = table.set(i, vacant); // not an owner
                     self.restricted = true;
+                    cleared = true;
                 }
                 (Slot::Leaf, Change::Protect(bits)) if whole => {
                     self.protect(&mut table, i, level, word, bits)
@@ -245,15 +273,17 @@ impl<H: FrameHal> Changer<H> {
                 (Slot::Vacant | Slot::Malformed, _) => {}
             }
         }
-        Ok(())
+        Ok(cleared)
     }
 
     /// Changes the attributes of a leaf. What the processor sets meanwhile is kept.
     fn protect(&mut self, table: &mut TableMut<'_, H>, i: usize, level: u32, word: u64, bits: u64) {
-        let flags = word & (ACCESSED | DIRTY);
-        let new = leaf_word(bits, word & ADDRESS, level) | flags;
+        let new = leaf_word(bits, word & ADDRESS, level) | word & (ACCESSED | DIRTY);
         if let Ok(old) = table.swap(i, new) {
-            table.words().set_bits(i, old & (ACCESSED | DIRTY));
+            let late = old & !new & (ACCESSED | DIRTY);
+            if late != 0 {
+                table.words().set_bits(i, late);
+            }
             let access = (EptFlags::RWX).bits();
             let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
             let allows_more_only = old & !new & access == 0;
@@ -283,6 +313,24 @@ impl<H: FrameHal> Changer<H> {
             }
         }
         Ok(())
+    }
+}
+
+/// Unlinks the tables on the way to an address that map nothing, the lowest first.
+fn prune<H: FrameHal>(
+    config: &EptConfig,
+    mut table: TableMut<'_, H>,
+    level: u32,
+    address: u64,
+    retired: &mut FrameStack<H>,
+) {
+    let i = index(address, level);
+    let Some(mut child) = table.child(i) else { return };
+    prune(config, child.reborrow(), level - 1, address, retired);
+    if is_empty(config, child.words(), index(address, level - 1)) {
+        if let Some(child) = table.unlink(i, config.vacant()) {
+            retired.push(child.into_frame());
+        }
     }
 }
 

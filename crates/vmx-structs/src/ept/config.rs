@@ -275,7 +275,7 @@ impl EptConfig {
     /// The first and last address of one page, if it is aligned and translated.
     pub(crate) fn page(&self, guest: GuestPhysAddr, size: PageSize) -> Result<(u64, u64), EptError> {
         let start = guest.as_u64();
-        if start % size.bytes() != 0 {
+        if start & (size.bytes() - 1) != 0 {
             return Err(EptError::GuestMisaligned { guest, size });
         }
         let width = self.guest_width();
@@ -289,7 +289,7 @@ impl EptConfig {
     /// within MAXPHYADDR.
     pub(crate) fn check_host(&self, host: PhysAddr, bytes: u64, size: PageSize) -> Result<u64, EptError> {
         let start = host.as_usize() as u64;
-        if start % size.bytes() != 0 {
+        if start & (size.bytes() - 1) != 0 {
             return Err(EptError::HostMisaligned { host, size });
         }
         let width = self.physical_width;

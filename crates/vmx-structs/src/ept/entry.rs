@@ -104,9 +104,17 @@ pub struct EptLeaf {
 
 impl EptLeaf {
     /// A leaf of this level whose slot holds the address `guest`.
+    #[inline]
     pub(super) fn new(guest: u64, level: u32, word: u64) -> Option<Self> {
         let size = PageSize::of_level(level)?;
         Some(Self { guest: guest & !slot_mask(level), size, word })
+    }
+
+    /// As `new`, if the word maps a page.
+    #[inline]
+    pub(super) fn of_slot(config: &EptConfig, guest: u64, level: u32, word: u64) -> Option<Self> {
+        let leaf = config.is_present(word) && (level == 1 || level <= 3 && word & LARGE != 0);
+        if leaf { Self::new(guest, level, word) } else { None }
     }
 
     /// The first guest-physical address of the page.

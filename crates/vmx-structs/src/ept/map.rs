@@ -6,7 +6,7 @@
 
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, MemoryMap, PhysAddr, TableMut, TableRef};
 
-use super::entry::{ENTRIES, Slot, classify, index, is_whole, leaf_word, shift, slot_mask, slots};
+use super::entry::{ENTRIES, index, is_whole, leaf_word, shift, slot_mask, slots};
 use super::{Ept, EptAttributes, EptConfig, EptError};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
@@ -69,8 +69,8 @@ impl<H: FrameHal> Ept<H> {
         size: PageSize,
         attributes: EptAttributes,
     ) -> Result<(), EptError> {
-        let config = self.config;
-        let bits = attributes.encode(&config)?;
+        let config = &self.config;
+        let bits = attributes.encode(config)?;
         if !config.supports(size) {
             return Err(EptError::PageSize { size });
         }
@@ -92,13 +92,11 @@ impl<H: FrameHal> Ept<H> {
             level -= 1;
         }
         let i = index(first, level);
-        match classify::<H>(&config, table.word(i), level) {
-            // A vacant word owns nothing, so it can be set.
-            Slot::Vacant => {
-                table.set(i, leaf_word(bits, start, level)).map_err(|_| EptError::Occupied { guest })
-            }
-            Slot::Table | Slot::Leaf | Slot::Malformed => Err(EptError::Occupied { guest }),
+        if config.is_present(table.word(i)) {
+            return Err(EptError::Occupied { guest });
         }
+        // A word that owns a table is refused here, present or not.
+        table.set(i, leaf_word(bits, start, level)).map_err(|_| EptError::Occupied { guest })
     }
 
     /// Maps a range to contiguous host memory from `host` on, with the largest pages that fit.

@@ -59,7 +59,7 @@ pub use walk::{
 };
 
 use crate::GuestPhysAddr;
-use entry::{ENTRIES, Slot, classify, index};
+use entry::{ENTRIES, index};
 
 /// A tree of EPT tables, which it owns. The memory that it maps belongs to somebody else, to
 /// [`GuestMemory`](crate::GuestMemory) for instance.
@@ -118,6 +118,7 @@ impl<H: FrameHal> Ept<H> {
     }
 
     /// The page that holds this address; `None` when nothing is mapped there.
+    #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let guest = guest.as_u64();
         if guest >> self.config.guest_width() != 0 {
@@ -126,14 +127,9 @@ impl<H: FrameHal> Ept<H> {
         let mut table = self.root.words();
         let mut level = self.levels();
         loop {
-            let i = index(guest, level);
-            match table.child(i) {
-                Some(child) => table = child,
-                None => {
-                    let word = table.word(i);
-                    let leaf = classify::<H>(&self.config, word, level) == Slot::Leaf;
-                    return leaf.then(|| EptLeaf::new(guest, level, word)).flatten();
-                }
+            match table.follow(index(guest, level)) {
+                (_, Some(child)) => table = child,
+                (word, None) => return EptLeaf::of_slot(&self.config, guest, level, word),
             }
             level -= 1;
         }

@@ -175,6 +175,11 @@ impl fmt::Display for EptFault {
 
 impl core::error::Error for EptFault {}
 
+/// Address bits that no physical address has.
+const fn beyond(config: &EptConfig) -> u64 {
+    ADDRESS & !((1 << config.physical_width()) - 1)
+}
+
 /// What is wrong with a present entry, and whether it maps a page.
 fn inspect(config: &EptConfig, word: u64, level: u32) -> Result<bool, MisconfigurationCause> {
     use MisconfigurationCause as Cause;
@@ -197,8 +202,7 @@ fn inspect(config: &EptConfig, word: u64, level: u32) -> Result<bool, Misconfigu
         // The address bits below the page.
         Some(size) => (size.bytes() - 1) & ADDRESS,
     };
-    let beyond = ADDRESS & !((1 << config.physical_width()) - 1);
-    if word & (reserved | beyond) != 0 {
+    if word & (reserved | beyond(config)) != 0 {
         return Err(Cause::ReservedBits);
     }
     if size.is_some() && EptMemoryType::from_number((word >> 3 & 7) as u8).is_none() {
@@ -253,8 +257,13 @@ fn walk<T>(
     }
     let mut allowed = EptFlags::RWX;
     let mut level = config.levels().count();
+    let (open, looked_at) = open_entry(config);
     loop {
         let word = step(&mut table, index(address, level))?;
+        if word & looked_at == open && level > 1 {
+            level -= 1;
+            continue;
+        }
         if !config.is_present(word) {
             // Bits 5:3 of the qualification are 0 if any entry is not present.
             return Err(violation(EptFlags::empty(), word));
@@ -263,30 +272,57 @@ fn walk<T>(
             .map_err(|cause| EptFault::Misconfiguration(EptMisconfiguration { guest, level, word, cause }))?;
         allowed &= EptFlags::from_bits_truncate(word);
         if is_leaf {
-            let user = access.linear.is_some_and(|linear| linear.user) && config.mode_based_execute();
-            let execute = if user { EptFlags::USER_EXECUTE } else { EptFlags::EXECUTE };
-            let refused = access.read && !allowed.contains(EptFlags::READ)
-                || (access.write || as_write) && !allowed.contains(EptFlags::WRITE)
-                || access.fetch && !allowed.contains(execute);
-            if refused {
-                return Err(violation(allowed, word));
-            }
-            let mut flags = allowed;
-            if !config.mode_based_execute() {
-                flags.remove(EptFlags::USER_EXECUTE);
-            }
-            flags |= EptFlags::from_bits_truncate(word) & !EptFlags::RWX;
-            let offset = address & slot_mask(level);
-            return Ok(EptTranslation {
-                host: PhysAddr::from((word & ADDRESS | offset) as usize),
-                size: PageSize::of_level(level).unwrap_or(PageSize::Size4K), // a leaf has a level of 1 to 3
-                flags,
-                memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)
-                    .unwrap_or(EptMemoryType::Uncacheable),
-            });
+            return match translation(config, address, level, word, allowed) {
+                Some(translation) if allowed.contains(needed(config, access)) => Ok(translation),
+                _ => Err(violation(allowed, word)),
+            };
         }
         level -= 1;
     }
+}
+
+/// What an entry looks like that points to a table and allows everything, and the bits to look at for that. Most entries
+/// are so, and need no more looking at.
+#[inline]
+const fn open_entry(config: &EptConfig) -> (u64, u64) {
+    let open = config.link();
+    (open, 0x7f | LARGE | open | beyond(config))
+}
+
+/// What the entries must allow for an access.
+#[inline]
+fn needed(config: &EptConfig, access: EptAccess) -> EptFlags {
+    // With accessed and dirty flags, the processor treats its accesses to guest paging structures as writes.
+    let write = access.write || access.paging_structure && config.accessed_dirty();
+    let user = config.mode_based_execute() && access.linear.is_some_and(|linear| linear.user);
+    let mut needed = EptFlags::empty();
+    needed.set(EptFlags::READ, access.read);
+    needed.set(EptFlags::WRITE, write);
+    needed.set(if user { EptFlags::USER_EXECUTE } else { EptFlags::EXECUTE }, access.fetch);
+    needed
+}
+
+/// What a leaf makes of an address; `None` if it is none that the processor takes.
+#[inline]
+fn translation(
+    config: &EptConfig,
+    address: u64,
+    level: u32,
+    word: u64,
+    allowed: EptFlags,
+) -> Option<EptTranslation> {
+    let mut flags = allowed;
+    if !config.mode_based_execute() {
+        flags.remove(EptFlags::USER_EXECUTE);
+    }
+    let others = EptFlags::from_bits_truncate(word) & !EptFlags::RWX;
+    let offset = address & slot_mask(level);
+    Some(EptTranslation {
+        host: PhysAddr::from((word & ADDRESS | offset) as usize),
+        size: PageSize::of_level(level)?,
+        flags: flags & EptFlags::RWX | others,
+        memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)?,
+    })
 }
 
 /// The bits of the qualification that tell of the access.
@@ -318,7 +354,41 @@ impl<H: FrameHal> Ept<H> {
     /// # Errors
     /// The access would be a violation or a misconfiguration.
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
-        walk(self.config(), guest, access, self.root.words(), step)
+        match self.translate_fast(guest.as_u64(), access) {
+            Some(translation) => Ok(translation),
+            None => walk(self.config(), guest, access, self.root.words(), step),
+        }
+    }
+
+    /// The translation, if all is as it mostly is: entries that allow everything lead to a leaf that allows the access.
+    #[inline]
+    fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
+        let config = self.config();
+        if address >> config.guest_width() != 0 {
+            return None;
+        }
+        let (open, looked_at) = open_entry(config);
+        let mut table = self.root.words();
+        let mut level = self.levels();
+        loop {
+            let (word, child) = table.follow(index(address, level));
+            if let Some(child) = child {
+                if word & looked_at != open {
+                    return None;
+                }
+                table = child;
+                level -= 1;
+                continue;
+            }
+            if !config.is_present(word) || !inspect(config, word, level).is_ok_and(|is_leaf| is_leaf) {
+                return None;
+            }
+            let allowed = EptFlags::from_bits_truncate(word);
+            if !allowed.contains(needed(config, access)) {
+                return None;
+            }
+            return translation(config, address, level, word, allowed);
+        }
     }
 
     /// As [`translate`](Self::translate), and sets accessed and dirty flags as the processor would (SDM 28.3.5), if
@@ -349,8 +419,8 @@ impl<H: FrameHal> Ept<H> {
 }
 
 fn step<H: FrameHal>(table: &mut TableRef<'_, H>, i: usize) -> Result<u64, EptFault> {
-    let word = table.word(i);
-    if let Some(child) = table.child(i) {
+    let (word, child) = table.follow(i);
+    if let Some(child) = child {
         *table = child;
     }
     Ok(word)

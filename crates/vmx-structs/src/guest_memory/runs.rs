@@ -38,7 +38,7 @@ impl fmt::Debug for GuestRun {
     }
 }
 
-/// The iterator of [`GuestMemory::runs`].
+/// The iterator of [`GuestMemory::runs`](super::GuestMemory::runs)(super::GuestMemory::runs).
 pub struct GuestRuns<'a, H: FrameHal> {
     pub(super) runs: &'a FrameTrie<H>,
     pub(super) next: Option<u64>,
