@@ -4,7 +4,7 @@
 //!   limits: the floor that nothing can beat, and the cost of the harness itself.
 //! - [`work`]: what they are put to. Before anything is timed, [`verify`] checks that what a contender hands out is
 //!   distinct, aligned and in range.
-//! - [`roster`]: who takes part.
+//! - [`mod@roster`]: who takes part.
 //!
 //! Times on a shared machine mean little alone: run contenders interleaved, take medians, compare ratios to the floor.
 

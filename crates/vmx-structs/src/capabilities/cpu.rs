@@ -23,9 +23,9 @@ bitflags! {
 /// What CPUID says beside the VMX capability MSRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuFacts {
-    /// MAXPHYADDR in bits: CPUID.80000008H:EAX[7:0].
+    /// MAXPHYADDR in bits: CPUID.80000008H:EAX\[7:0\].
     pub physical_width: u8,
-    /// Linear-address width in bits: CPUID.80000008H:EAX[15:8], 48 or 57 (32 without Intel 64).
+    /// Linear-address width in bits: CPUID.80000008H:EAX\[15:8\], 48 or 57 (32 without Intel 64).
     pub linear_width: u8,
     /// Features that change what a VMCS may hold.
     pub features: CpuFeatures,

@@ -5,7 +5,7 @@
 //! makes the same checks, reports **every** violation with its [`Rule`], the section of the SDM and the field, and
 //! says what the processor would do ([`Verdict`]).
 //!
-//! It reads any [`VmcsAccess`](crate::vmcs::VmcsAccess): a VMCS in software on a host, or the processor's current
+//! It reads any [`VmcsAccess`]: a VMCS in software on a host, or the processor's current
 //! one just before VMLAUNCH. A field that the processor lacks counts as 0.
 //!
 //! # Order

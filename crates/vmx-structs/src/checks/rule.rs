@@ -18,6 +18,8 @@ pub enum Stage {
 macro_rules! rules {
     ($($stage:ident { $($section:literal { $($name:ident $text:literal;)* })* })*) => {
         /// A rule that VM entry checks.
+        // Bits in brackets are no links.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Rule {

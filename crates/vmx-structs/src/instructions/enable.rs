@@ -11,7 +11,7 @@ use crate::{
 /// CR4.VMXE.
 const VMXE: u64 = 1 << 13;
 
-/// What this processor can do in VMX operation; `None` if it has no VMX (CPUID.1:ECX[5]).
+/// What this processor can do in VMX operation; `None` if it has no VMX (CPUID.1:ECX\[5\]).
 ///
 /// # Safety
 /// At CPL 0.
