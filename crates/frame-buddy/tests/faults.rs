@@ -209,19 +209,6 @@ fn frame_zero_is_refused() {
 }
 
 #[test]
-fn a_heap_that_cannot_hold_the_bits_is_an_error() {
-    let buddy = buddy(&[(1, 10)]);
-    let all = (usize::MAX / FRAME_SIZE) - 16;
-    match add(&buddy, 16, all) {
-        // 2^52 frames need 512 TiB of bits.
-        Err(RegionError::HeapExhausted { needed }) => assert_eq!(needed, (all + 16).div_ceil(64) * 8),
-        other => panic!("{other:?}"),
-    }
-    assert_eq!((buddy.stats().total_frames, buddy.stats().free_frames), (10, 10));
-    assert_eq!(buddy.alloc(layout(10, 1)), Ok(at(1)));
-}
-
-#[test]
 fn a_bulk_call_takes_the_frames_that_single_calls_would() {
     let (bulk, single) = (buddy(&[(3, 2000), (4096, 777)]), buddy(&[(3, 2000), (4096, 777)]));
     let mut taken = Vec::new();

@@ -1,4 +1,4 @@
-//! The heap that `stats` tells of is a bound of the heap in use.
+//! The heap: what `stats` tells of is a bound of what is in use, and a heap that is too small is an error.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,18 +6,24 @@ use std::{
 };
 
 use frame_buddy::Buddy;
-use frame_core::{FRAME_SIZE, FrameAllocator, FrameRange, PhysAddr};
+use frame_core::{FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange, PhysAddr, RegionError};
 
+/// Counts what it gives, and has no blocks larger than `LARGEST` bytes.
 struct Counted;
+
+const LARGEST: usize = 1 << 30;
 
 thread_local! {
     /// Bytes that this thread holds: the test harness has threads of its own.
     static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: passed on to the system's allocator; only counted.
+// SAFETY: passed on to the system's allocator, or refused by null.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > LARGEST {
+            return core::ptr::null_mut();
+        }
         BYTES.set(BYTES.get().wrapping_add(layout.size()));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
@@ -80,4 +86,21 @@ fn stats_bound_the_heap() {
         unsafe { BUDDY.dealloc_frame(frame) }.unwrap();
     }
     check("all free again");
+}
+
+#[test]
+fn a_heap_that_cannot_hold_the_bits_is_an_error() {
+    let buddy = <Buddy>::new();
+    // SAFETY: the frames are numbers; nothing touches memory there.
+    let add = |start, count| unsafe {
+        buddy.add_region(FrameRange::new(PhysAddr::from(start * FRAME_SIZE), count).unwrap())
+    };
+    add(1, 10).unwrap();
+    // One that adjoins, and is joined with the ten, and one that does not: to the last bit of 2 GiB.
+    let bits = 2 << 33;
+    for (start, words) in [(11, bits / 64), (65, bits / 64 - 1)] {
+        assert_eq!(add(start, bits - start), Err(RegionError::HeapExhausted { needed: words * 8 }));
+    }
+    assert_eq!((buddy.stats().total_frames, buddy.stats().free_frames), (10, 10));
+    assert_eq!(buddy.alloc(FrameLayout::contiguous(10).unwrap()), Ok(PhysAddr::from(FRAME_SIZE)));
 }
