@@ -52,7 +52,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "SIZE", value_parser = frames_from_size)]
     pub(crate) memory: Option<usize>,
 
-    /// Backends, separated by commas [default: all]
+    /// Backends, separated by commas: buddy, bitmap, tree, percpu-buddy, percpu-bitmap, percpu-tree [default: all]
     #[arg(long, value_name = "A,B")]
     pub(crate) backends: Option<String>,
 
@@ -108,6 +108,20 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_what_there_is() {
+        use clap::CommandFactory;
+        let mut cli = Cli::command();
+        let mut help =
+            |command: &str| cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        for backend in crate::backends::ALL {
+            assert!(help("compare").contains(backend.name));
+        }
+        for map in frame_testkit::firmware::maps() {
+            assert!(help("map").contains(map.name));
+        }
     }
 
     #[test]

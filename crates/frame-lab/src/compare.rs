@@ -107,9 +107,8 @@ pub(crate) fn run(args: &CompareArgs) -> Outcome {
     let comparison = Comparison::new(input, facts, measured?);
 
     if args.json {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &comparison)?;
-        writeln!(out)?;
+        // As one string: a reader that has gone away is then an `io::Error`.
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&comparison)?)?;
     } else {
         write!(io::stdout().lock(), "{}", table::draw(&comparison))?;
     }

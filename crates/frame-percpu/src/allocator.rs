@@ -4,7 +4,8 @@
 //! |---|---|
 //! | one frame | the slot; empty or full, a batch moves between it and the backend |
 //! | up to [`SMALL`] frames in bulk | the slot, refilled once |
-//! | more in bulk, runs, `alloc_at`, `alloc_in` | the backend |
+//! | a run of 2, 4 ... 32 frames, aligned to no more than its size | under a trusting policy, the order's magazine if it has one or the run is freed; else the backend |
+//! | more in bulk, other runs, `alloc_at`, `alloc_in` | the backend |
 //! | anything from an interrupt that found the slot busy | the backend |
 //!
 //! Every way ends in [`retry`](PerCpu) before it fails for want of free frames.
@@ -20,6 +21,7 @@ use frame_core::{
 
 use crate::{
     CpuIndex, PerCpu, PinCpu, Policy,
+    magazines::SmallOrder,
     policy::Admission,
     slot::{BATCH, Owned, is_frame},
 };
@@ -36,7 +38,21 @@ const SMALL: usize = BATCH / 2;
 unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'_, A, C, P> {
     #[inline]
     fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
-        if layout.is_single() { self.alloc_frame() } else { self.past(|backend| backend.alloc(layout)) }
+        if layout.is_single() {
+            return self.alloc_frame();
+        }
+        if P::TRUSTS {
+            if let Some(order) = SmallOrder::of(layout) {
+                let (cpu, _pin) = self.cpus.pin();
+                if let Some(slot) = self.slot(cpu) {
+                    // SAFETY: pinned as `cpu`; the pin is dropped after the slot is left.
+                    if let Some(run) = unsafe { slot.enter() }.and_then(|mut owned| owned.pop_run(order)) {
+                        return Ok(run);
+                    }
+                }
+            }
+        }
+        self.past(|backend| backend.alloc(layout))
     }
 
     #[inline]
@@ -44,6 +60,18 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         if layout.is_single() {
             // SAFETY: the caller's promise for the layout is the promise for one frame.
             return unsafe { self.dealloc_frame(start) };
+        }
+        if P::TRUSTS {
+            if let Some(order) = SmallOrder::of(layout) {
+                let (cpu, _pin) = self.cpus.pin();
+                if let Some(slot) = self.slot(cpu) {
+                    // SAFETY: pinned as `cpu`; the pin is dropped after the slot is left.
+                    let owned = unsafe { slot.enter() };
+                    if owned.is_some_and(|mut owned| owned.push_run(&self.backend, order, start)) {
+                        return Ok(());
+                    }
+                }
+            }
         }
         self.serve_request();
         if !P::TRUSTS && start.as_usize() % layout.align() == 0 {

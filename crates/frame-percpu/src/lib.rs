@@ -10,6 +10,7 @@ mod cache;
 mod checked;
 mod clear;
 mod cpu;
+mod magazines;
 mod policy;
 mod reclaim;
 mod request;

@@ -45,6 +45,7 @@ use frame_core::{FRAME_SIZE, FrameAllocator, PhysAddr};
 
 use crate::{
     CacheStats,
+    magazines::{Magazines, SmallOrder, frames},
     request::{Request, STACK},
 };
 
@@ -76,12 +77,13 @@ pub struct CpuSlot {
     refusals: AtomicUsize,
     frames: UnsafeCell<[PhysAddr; STACK]>,
     returns: UnsafeCell<[PhysAddr; RETURNS]>,
+    magazines: Magazines,
 }
 
 const _: () = assert!(align_of::<CpuSlot>() == 128 && size_of::<CpuSlot>() % 128 == 0);
 
-// SAFETY: all fields but `frames` and `returns` are atomics. These two are reached through `Owned` alone, of which
-// there is one at a time (promise of the callers of `enter` and proof in the module's documentation); executions that
+// SAFETY: all fields but `frames`, `returns` and those inside `magazines` are atomics. These are reached through
+// `Owned` alone, of which there is one at a time (promise of the callers of `enter` and proof in the module's documentation); executions that
 // own the slot one after another are ordered, by `PinCpu`'s promise.
 unsafe impl Sync for CpuSlot {}
 
@@ -105,6 +107,7 @@ impl CpuSlot {
             refusals: AtomicUsize::new(0),
             frames: UnsafeCell::new([ZERO; STACK]),
             returns: UnsafeCell::new([ZERO; RETURNS]),
+            magazines: Magazines::new(),
         }
     }
 
@@ -142,7 +145,9 @@ impl CpuSlot {
     /// Frames that lie here.
     pub(crate) fn cached_frames(&self) -> usize {
         // A slot at work is read in halves: never let the difference wrap.
-        STACK.saturating_sub(self.top.load(Relaxed)) + self.returning.load(Relaxed)
+        STACK.saturating_sub(self.top.load(Relaxed))
+            + self.returning.load(Relaxed)
+            + self.magazines.cached_frames()
     }
 
     /// Whether frames lie here, or may at the end of an operation that is under way.
@@ -345,11 +350,55 @@ impl Owned<'_> {
         mut filter: impl FnMut(&mut [PhysAddr]) -> usize,
     ) -> usize {
         let mut drained = self.flush_returns(backend, &mut filter);
+        for order in Magazines::orders() {
+            drained += self.spill_runs(backend, order, true);
+        }
         while self.stacked() > 0 {
             drained += self.stacked().min(BATCH);
             self.spill(backend, &mut filter);
         }
         drained
+    }
+
+    /// Takes the newest run of an order; `None` if there is none, or the owner was asked to hand everything back.
+    #[inline]
+    pub(crate) fn pop_run(&mut self, order: SmallOrder) -> Option<PhysAddr> {
+        if self.was_asked() {
+            return None;
+        }
+        // SAFETY: this execution owns the slot.
+        unsafe { self.slot.magazines.pop(order) }
+    }
+
+    /// Puts a run into its magazine, which hands back the older half if it is full; false if the owner was asked to hand
+    /// everything back, or the run is not one that is better kept.
+    #[inline]
+    pub(crate) fn push_run<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        order: SmallOrder,
+        start: PhysAddr,
+    ) -> bool {
+        if self.was_asked() || !self.keeps(start) || !order.aligns(start) {
+            return false;
+        }
+        // SAFETY: this execution owns the slot, and its caller gives the run.
+        while !unsafe { self.slot.magazines.push(order, start) } {
+            self.spill_runs(backend, order, false);
+        }
+        true
+    }
+
+    /// Hands back the older half of a magazine, or all of it. Returns how many frames.
+    #[cold]
+    fn spill_runs<A: FrameAllocator>(&mut self, backend: &A, order: SmallOrder, all: bool) -> usize {
+        // SAFETY: this execution owns the slot.
+        let (runs, refused) = unsafe { self.slot.magazines.spill(backend, order, all) };
+        let frames = runs * frames(order);
+        add(&self.slot.refusals, usize::from(refused > 0));
+        add(&self.slot.spills, usize::from(runs > 0));
+        add(&self.slot.spilled, frames);
+        frames
     }
 
     /// A frame turned out to belong elsewhere: somebody freed it twice.

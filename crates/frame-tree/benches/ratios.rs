@@ -1,4 +1,4 @@
-//! The tree, alone and behind the per-CPU cache, as ratios to a floor.
+//! The tree without a cache in front, as ratios to a floor.
 //!
 //! The floor is an array stack: pop, push, the least that can hand out frames one by one. All take turns, round by
 //! round, so that a noisy machine is noisy for all; medians of the rounds, and ratios of medians. A gibibyte of
@@ -13,7 +13,6 @@ use std::{
 };
 
 use frame_core::{FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange, FreeRuns, PhysAddr};
-use frame_percpu::{CpuSlot, PerCpu, ThreadCpus};
 use frame_tree::Tree;
 
 const FRAMES: usize = 1 << 18;
@@ -22,6 +21,11 @@ const BULK: usize = 16 << 10;
 
 /// What is measured: single frames, and runs where there are any.
 trait Subject: Sync {
+    /// Allocates 64 frames and frees them, by the bulk calls where there are any.
+    fn bulk(&self, frames: &mut [PhysAddr; 64]) {
+        frames.iter_mut().for_each(|slot| *slot = self.alloc());
+        frames.iter().for_each(|frame| self.free(*frame));
+    }
     fn alloc(&self) -> PhysAddr;
     fn free(&self, frame: PhysAddr);
     fn run(&self, order: u32) -> Option<PhysAddr>;
@@ -33,6 +37,12 @@ fn order(order: u32) -> FrameLayout {
 }
 
 impl<A: FrameAllocator> Subject for A {
+    #[inline]
+    fn bulk(&self, frames: &mut [PhysAddr; 64]) {
+        assert_eq!(self.alloc_bulk(frames), 64);
+        // SAFETY: just allocated.
+        unsafe { self.dealloc_bulk(frames) }.unwrap();
+    }
     #[inline]
     fn alloc(&self) -> PhysAddr {
         self.alloc_frame().unwrap()
@@ -152,6 +162,15 @@ fn bulk<S: Subject + ?Sized>(s: &S) -> (f64, f64) {
     (alloc / 8.0, free / 8.0)
 }
 
+fn bulk_calls<S: Subject + ?Sized>(s: &S) -> f64 {
+    let mut frames = [PhysAddr::from(0usize); 64];
+    time(64 * 10_000, || {
+        for _ in 0..10_000 {
+            s.bulk(black_box(&mut frames));
+        }
+    })
+}
+
 /// Frees a random frame and allocates another, `times` times.
 fn churn<S: Subject + ?Sized>(s: &S, held: &mut [PhysAddr], random: &mut Random, times: usize) -> f64 {
     let n = held.len();
@@ -263,19 +282,13 @@ fn tree() -> Tree<'static> {
     tree
 }
 
-fn cached() -> PerCpu<'static, Tree<'static>, ThreadCpus> {
-    let cache = PerCpu::new(tree(), ThreadCpus);
-    cache.attach(Box::leak(Box::new([const { CpuSlot::new() }; 8]))).unwrap();
-    cache
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 /// Free 2 MiB frames after churn at half of the memory, of 256: after 0, 4 and 16 times the memory.
-fn fragmentation<A: FrameAllocator>(a: &A, drain: impl Fn()) -> [usize; 3] {
+fn fragmentation<A: FrameAllocator>(a: &A) -> [usize; 3] {
     let mut held: Vec<_> = (0..FRAMES).map(|_| Subject::alloc(a)).collect();
     let mut random = Random(5);
     random.shuffle(&mut held);
@@ -285,11 +298,9 @@ fn fragmentation<A: FrameAllocator>(a: &A, drain: impl Fn()) -> [usize; 3] {
     let mut huge = [0; 3];
     for (i, times) in [0, 4, 12].into_iter().enumerate() {
         churn(a, &mut held, &mut random, times * FRAMES);
-        drain();
         huge[i] = FreeRuns::of(a).huge_2m();
     }
     held.iter().for_each(|frame| Subject::free(a, *frame));
-    drain();
     huge
 }
 
@@ -297,27 +308,23 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let want = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted.as_str()));
     let rounds: usize = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(7);
-    let (floor, tree, cached) = (Floor(Stack::new()), tree(), cached());
-    let row = |name: &str, work: &dyn Fn() -> [f64; 3]| {
+    let (floor, tree) = (Floor(Stack::new()), tree());
+    let row = |name: &str, work: &dyn Fn() -> [f64; 2]| {
         if !want(name) {
             return;
         }
-        let results: Vec<[f64; 3]> = (0..rounds).map(|_| work()).collect();
-        let [f, t, c] = [0, 1, 2].map(|i| median(results.iter().map(|r| r[i]).collect()));
-        if f > 0.0 {
-            println!(
-                "{name:<22} floor {f:6.2} ns | tree {t:7.2} = {:5.2} x | percpu {c:7.2} = {:5.2} x",
-                t / f,
-                c / f
-            );
-        } else {
-            println!("{name:<22} floor      - ns | tree {t:7.2}           | percpu {c:7.2}");
+        let results: Vec<[f64; 2]> = (0..rounds).map(|_| work()).collect();
+        let [f, t] = [0, 1].map(|i| median(results.iter().map(|r| r[i]).collect()));
+        match f {
+            0.0 => println!("{name:<22} floor      - ns | tree {t:7.2} ns"),
+            _ => println!("{name:<22} floor {f:6.2} ns | tree {t:7.2} ns = {:5.2} x", t / f),
         }
     };
-    row("hot pair", &|| [hot(&floor), hot(&tree), hot(&cached)]);
-    row("burst of 8", &|| [burst(&floor), burst(&tree), burst(&cached)]);
-    row("bulk alloc 16K", &|| [bulk(&floor).0, bulk(&tree).0, bulk(&cached).0]);
-    row("random free 16K", &|| [bulk(&floor).1, bulk(&tree).1, bulk(&cached).1]);
+    row("hot pair", &|| [hot(&floor), hot(&tree)]);
+    row("burst of 8", &|| [burst(&floor), burst(&tree)]);
+    row("64 in bulk", &|| [bulk_calls(&floor), bulk_calls(&tree)]);
+    row("16K: alloc", &|| [bulk(&floor).0, bulk(&tree).0]);
+    row("16K: random free", &|| [bulk(&floor).1, bulk(&tree).1]);
     for percent in [50, 90] {
         let name = format!("churn {percent}");
         if !want(&name) {
@@ -325,7 +332,7 @@ fn main() {
         }
         let n = FRAMES / 100 * percent;
         let take = |s: &dyn Subject| (0..n).map(|_| s.alloc()).collect::<Vec<_>>();
-        let mut held = [take(&floor), take(&tree), take(&cached)];
+        let mut held = [take(&floor), take(&tree)];
         let mut random = Random(11);
         for frames in &mut held {
             random.shuffle(frames);
@@ -333,36 +340,27 @@ fn main() {
         // Into the steady state first.
         churn(&floor, &mut held[0], &mut random, FRAMES);
         churn(&tree, &mut held[1], &mut random, 8 * FRAMES);
-        churn(&cached, &mut held[2], &mut random, 8 * FRAMES);
         let held = std::cell::RefCell::new(held);
         row(&name, &|| {
-            let [f, t, c] = &mut *held.borrow_mut();
+            let [f, t] = &mut *held.borrow_mut();
             let random = &mut Random(13);
             const N: usize = 300_000;
-            [churn(&floor, f, random, N), churn(&tree, t, random, N), churn(&cached, c, random, N)]
+            [churn(&floor, f, random, N), churn(&tree, t, random, N)]
         });
-        let [f, t, c] = held.into_inner();
+        let [f, t] = held.into_inner();
         f.iter().for_each(|frame| floor.free(*frame));
         t.iter().for_each(|frame| Subject::free(&tree, *frame));
-        c.iter().for_each(|frame| Subject::free(&cached, *frame));
     }
-    row("2M pair", &|| [0.0, huge(&tree), huge(&cached)]);
-    row("orders 0-9", &|| [0.0, mixed(&tree).0, mixed(&cached).0]);
+    row("2M pair", &|| [0.0, huge(&tree)]);
+    row("orders 0-9", &|| [0.0, mixed(&tree).0]);
     if want("orders 0-9") {
         println!("{:<22} {} of 200000", "  failed", mixed(&tree).1);
     }
-    row("2 threads: hot pair", &|| [0.0, two_threads(&tree, hot), two_threads(&cached, hot)]);
-    row("2 threads: bulk", &|| {
-        [0.0, two_threads(&tree, alloc_and_free), two_threads(&cached, alloc_and_free)]
-    });
-    row("producer/consumer", &|| [0.0, producer_consumer(&tree), producer_consumer(&cached)]);
+    row("2 threads: hot pair", &|| [0.0, two_threads(&tree, hot)]);
+    row("2 threads: 16K", &|| [0.0, two_threads(&tree, alloc_and_free)]);
+    row("producer/consumer", &|| [0.0, producer_consumer(&tree)]);
     if want("fragmentation") {
-        println!("{:<22} tree   {:?} of 256", "free 2M, 0x 4x 16x", fragmentation(&self::tree(), || ()));
-        let cache = self::cached();
-        let drain = || {
-            cache.drain_local();
-        };
-        println!("{:<22} percpu {:?} of 256", "", fragmentation(&cache, drain));
+        println!("{:<22} {:?} of 256", "free 2M, 0x 4x 16x", fragmentation(&self::tree()));
     }
     if want("start") {
         start();

@@ -96,6 +96,7 @@ impl<'r> OwnedBlock<'r> {
             // The stores come before the look at the hints: see `hints`.
             fence(SeqCst);
             self.0.raise(class);
+            self.0.storage.note_returned();
         }
         self.0
     }
@@ -136,6 +137,7 @@ impl<'r> BlockRef<'r> {
             if taken != kept {
                 // Frames came free in between.
                 let _ = self.give_row(row, taken & !kept);
+                self.storage.note_returned();
             }
             return kept;
         }
@@ -172,9 +174,12 @@ impl<'r> BlockRef<'r> {
         let Some(rows) = self.rows() else { return Err(frames.lo) };
         for (row, mask) in frames.rows() {
             if let Err(missing) = take(&rows[row.in_block()], mask) {
-                let at = row.first_frame();
-                let _ = self.give(Frames { lo: frames.lo, hi: at.max(frames.lo) });
-                return Err(Frame(at.0 + missing.trailing_zeros() as usize));
+                let done = Frames { lo: frames.lo, hi: row.first_frame().max(frames.lo) };
+                if !done.is_empty() {
+                    let _ = self.give(done);
+                    self.storage.note_returned();
+                }
+                return Err(row.frame(missing.trailing_zeros()));
             }
         }
         Ok(())
@@ -283,6 +288,7 @@ impl<'r> BlockRef<'r> {
         if taken {
             let _ = region.release_whole(Blocks::new(self.block, 1));
             self.refresh();
+            self.storage.note_returned();
         }
         taken
     }
@@ -312,7 +318,10 @@ impl Region<'_> {
             }
             if taken & mask != 0 {
                 let done = Blocks { lo: blocks.lo, hi: group.blocks().lo.max(blocks.lo) };
-                let _ = self.release_whole(done);
+                if !done.is_empty() {
+                    let _ = self.release_whole(done);
+                    self.storage.note_returned();
+                }
                 return false;
             }
         }
@@ -396,7 +405,10 @@ impl Region<'_> {
         for block in frames.blocks().iter() {
             if let Err(missing) = self.block(block).take_anyhow(frames.and(block.frames())) {
                 let done = Frames { lo: frames.lo, hi: block.first_frame().max(frames.lo) };
-                let _ = self.give(done);
+                if !done.is_empty() {
+                    let _ = self.give(done);
+                    self.storage.note_returned();
+                }
                 return Err(missing);
             }
         }

@@ -1,7 +1,7 @@
 //! The metadata of a region in the caller's bytes: the one place that turns bytes into words.
 //!
 //! ```text
-//! metadata   | group words, 128 bytes a group | rows, 64 bytes a block | summary, 88 bytes a span |
+//! metadata   | group words, 128 bytes a group | rows, 64 bytes a block | summary, 88 bytes a span, and a counter |
 //!              zeroed by the start-up           left as they are         zeroed by the start-up
 //! ```
 //!
@@ -20,7 +20,7 @@ use frame_core::FrameRange;
 
 use crate::{
     geometry::{BLOCK_ROWS, Block, Blocks, Frames, Group, Span},
-    sync::{Acquire, AtomicU64, Release},
+    sync::{AcqRel, Acquire, AtomicU64, Release},
 };
 
 /// Classes of blocks by their largest free run: orders 0 to 8, and 9 for a block whose rows are all full.
@@ -29,6 +29,8 @@ pub(crate) const CLASSES: usize = 10;
 pub(crate) const WHOLE: usize = CLASSES - 1;
 /// Summary words of a span: one for each class, and one for "no block of the group is untouched".
 const SUMMARY_WORDS: usize = CLASSES + 1;
+/// Words of a cache line.
+const LINE_WORDS: usize = 8;
 
 /// The rows of a block: a one is a free frame.
 pub(crate) type Rows = [AtomicU64; BLOCK_ROWS];
@@ -89,8 +91,14 @@ impl Shape {
         self.rows_offset() + self.block_count() * size_of::<Rows>()
     }
 
+    /// Words of the summary, and one on a line of its own that counts.
+    const fn summary_count(self) -> usize {
+        (self.span_count() * SUMMARY_WORDS).next_multiple_of(LINE_WORDS) + LINE_WORDS
+    }
+
     pub(crate) const fn layout(self) -> Layout {
-        let size = self.summary_offset() + self.span_count() * SUMMARY_WORDS * size_of::<AtomicU64>();
+        // Not the size of the model checker's atomics, which lie elsewhere.
+        let size = self.summary_offset() + self.summary_count() * size_of::<u64>();
         match Layout::from_size_align(size, align_of::<GroupWords>()) {
             Ok(layout) => layout,
             // 64 bytes for 2 MiB: a region that fills the address space needs far less than `isize::MAX`.
@@ -159,7 +167,7 @@ mod imp {
                     groups: slice::from_raw_parts(base.cast().as_ptr(), shape.group_count()),
                     summary: slice::from_raw_parts(
                         base.add(summary_at).cast().as_ptr(),
-                        shape.span_count() * SUMMARY_WORDS,
+                        shape.summary_count(),
                     ),
                     rows: base.add(rows_at).cast(),
                     _metadata: PhantomData,
@@ -175,6 +183,10 @@ mod imp {
         #[inline]
         pub(crate) fn summary(&self, class: usize, span: Span) -> &AtomicU64 {
             &self.summary[self.shape.summary_index(class, span)]
+        }
+
+        pub(super) fn returned(&self) -> &AtomicU64 {
+            &self.summary[self.shape.summary_count() - LINE_WORDS]
         }
 
         #[inline(always)]
@@ -258,7 +270,7 @@ mod imp {
             Self {
                 shape,
                 groups: (0..shape.group_count()).map(group).collect::<Vec<_>>().into(),
-                summary: (0..shape.span_count() * SUMMARY_WORDS).map(|_| words()).collect::<Vec<_>>().into(),
+                summary: (0..shape.summary_count()).map(|_| words()).collect::<Vec<_>>().into(),
                 rows: (0..shape.block_count()).map(rows).collect::<Vec<_>>().into(),
                 _metadata: PhantomData,
             }
@@ -270,6 +282,10 @@ mod imp {
 
         pub(crate) fn summary(&self, class: usize, span: Span) -> &AtomicU64 {
             &self.summary[self.shape.summary_index(class, span)]
+        }
+
+        pub(super) fn returned(&self) -> &AtomicU64 {
+            &self.summary[self.shape.summary_count() - LINE_WORDS]
         }
 
         pub(crate) fn rows(&self, block: Block) -> Option<&Rows> {
@@ -295,6 +311,17 @@ impl Storage<'_> {
     #[inline(always)]
     pub(crate) fn is_live(&self, block: Block) -> bool {
         self.group(block.group()).live.load(Acquire) & block.bit() != 0
+    }
+
+    /// Notes that frames are free again that an operation had held for a moment, to no avail or by the way.
+    #[inline]
+    pub(crate) fn note_returned(&self) {
+        self.returned().fetch_add(1, AcqRel);
+    }
+
+    /// How often that happened.
+    pub(crate) fn times_returned(&self) -> u64 {
+        self.returned().load(Acquire)
     }
 
     /// The summary word of a span whose ones are groups without a wholly free block.

@@ -4,6 +4,11 @@
 //! end of a region into the next. The walk reads the authority itself, so when nothing else runs it finds every run
 //! that there is: an allocator that answers `NoMemory` is right. It costs a look at every row in use: microseconds
 //! for a gigabyte, and only where the answer would have been `NoMemory` otherwise.
+//!
+//! While others run, one of them may hold frames for a moment that it does not keep: a block that it is about to open,
+//! a claim that fails half-way. To a walk they look used. Each time such frames come back a counter says so, and a walk
+//! that found nothing is repeated if the counter moved. What remains is a holder that was stopped in the middle for as
+//! long as the whole walk: then its frames count as used, and `NoMemory` is the answer.
 
 use core::ops::ControlFlow;
 
@@ -94,7 +99,28 @@ impl<const N: usize> Registry<'_, N> {
 
     /// Takes any `count` adjoining free frames of `window`, the first at a multiple of `align` frames, lowest first,
     /// over the borders of blocks and regions.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn take_first_fit(&self, count: usize, align: usize, window: Frames) -> Option<Frame> {
+        /// Walks at most: each but the first because another thread came to an end of something.
+        const WALKS: usize = 16;
+        for _ in 0..WALKS {
+            let before = self.times_returned();
+            let found = self.walk_for(count, align, window);
+            // Frames that another thread held for a moment may have come back behind the walk's back.
+            if found.is_some() || self.times_returned() == before {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// How often frames came back that were held for a moment.
+    fn times_returned(&self) -> u64 {
+        self.iter().fold(0, |sum, (_, region)| sum.wrapping_add(region.storage.times_returned()))
+    }
+
+    fn walk_for(&self, count: usize, align: usize, window: Frames) -> Option<Frame> {
         // Where a run could start, and how far it reaches.
         let mut run = Frames::new(window.lo, 0);
         for (_, region) in self.iter() {
@@ -138,7 +164,11 @@ impl<const N: usize> Registry<'_, N> {
         self.check_managed(frames).map_err(|foreign| (AllocError::NotManaged, foreign))?;
         for (part, region) in self.parts(frames) {
             if let Err(missing) = region.take_exactly(part) {
-                let _ = self.give(Frames { lo: frames.lo, hi: part.lo });
+                let done = Frames { lo: frames.lo, hi: part.lo };
+                if !done.is_empty() {
+                    let _ = self.give(done);
+                    region.storage.note_returned();
+                }
                 return Err((AllocError::InUse, missing));
             }
         }

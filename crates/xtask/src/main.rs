@@ -30,6 +30,8 @@ enum Task {
     Kernel(machine::KernelArgs),
     /// Boots the example hypervisor on a simulated x86 with VMX.
     Hypervisor(machine::HypervisorArgs),
+    /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
+    SeededFaults,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Msrv => msrv::msrv(),
         Task::Kernel(arguments) => machine::kernel(&arguments).and_then(machine::Outcome::told),
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
+        Task::SeededFaults => machine::seeded_faults().and_then(machine::Outcome::told),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -60,8 +60,7 @@ pub(crate) fn run(args: &MapArgs) -> Outcome {
     let facts = MapFacts::of(&Memory::load(&args.map)?);
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &facts)?;
-        writeln!(out)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&facts)?)?;
     } else {
         out.write_all(facts.draw().as_bytes())?;
     }

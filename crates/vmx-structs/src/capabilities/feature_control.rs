@@ -13,7 +13,7 @@ bitflags! {
     ///
     /// let reset = FeatureControl::empty();
     /// assert!(!reset.allows_vmxon());
-    /// assert_eq!(reset.enabling().map(FeatureControl::bits), Some(5)); // write this
+    /// assert_eq!(reset.enabling().map(|value| value.bits()), Some(5)); // write this
     /// let enabled = FeatureControl::from_bits_retain(5);
     /// assert!(enabled.allows_vmxon());
     /// let off = FeatureControl::LOCKED;

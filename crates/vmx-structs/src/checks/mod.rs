@@ -17,6 +17,20 @@
 //! What 26.1 lists (the instruction itself: no current VMCS, a launch state that does not fit, blocking by MOV SS),
 //! the MSR-load area (26.4: the processor decides as WRMSR would), and what a processor may check beyond the SDM. CR3 with
 //! linear-address masking is checked as without.
+//!
+//! # Beside an emulator
+//! Bochs 2.7 agrees with these checks on tens of thousands of faulty VMCSs, but for what it leaves out. It does not check
+//! [`InjectionType`](Rule::InjectionType) for type 7 (it panics), entry to SMM outside SMM,
+//! [`InjectionDeliversErrorCode`](Rule::InjectionDeliversErrorCode) where `IA32_VMX_BASIC` bit 56 is 1 (and takes CR0.PE as 1
+//! without "unrestricted guest"), [`HostPerfGlobalCtrl`](Rule::HostPerfGlobalCtrl),
+//! [`HostCetNeedsWriteProtect`](Rule::HostCetNeedsWriteProtect) unless CET state is loaded,
+//! [`GuestPerfGlobalCtrl`](Rule::GuestPerfGlobalCtrl), [`GuestDebugctl`](Rule::GuestDebugctl),
+//! [`Ia32eGuestNeedsPaging`](Rule::Ia32eGuestNeedsPaging), [`RipLinearWidth`](Rule::RipLinearWidth), RFLAGS.VM in real mode,
+//! [`DataSegmentDpl`](Rule::DataSegmentDpl) of type 11, bits 63:32 of the pending debug exceptions,
+//! [`PendingDebugSingleStep`](Rule::PendingDebugSingleStep), [`ActivityInjection`](Rule::ActivityInjection) in HLT and
+//! [`NmiBlockingExcludesNmi`](Rule::NmiBlockingExcludesNmi). It compares the DPL of CS with the RPL of CS rather than with
+//! the DPL of SS, which shows for unrestricted guests alone. It gives qualification 0 for
+//! [`StiExcludesNmi`](Rule::StiExcludesNmi).
 
 mod context;
 mod controls;

@@ -1,6 +1,6 @@
 //! `cargo xtask hypervisor`: boots `examples/hypervisor` in Bochs, which has VMX.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{Outcome, bochs::Bochs, image, packages, verdict};
 use crate::command::Failure;
@@ -22,24 +22,33 @@ pub(crate) struct HypervisorArgs {
 impl HypervisorArgs {
     /// What the tests run.
     pub(crate) const ALL: Self = Self { cpus: 1, model: String::new(), all: true };
+
+    /// One CPU of the default model.
+    pub(super) fn one() -> Self {
+        Self { cpus: 1, model: "haswell".into(), all: false }
+    }
 }
 
 /// Much longer than any run takes.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Short names, Bochs's names, and whether the processor has 1 GiB pages in EPT.
-const MODELS: [(&str, &str, bool); 4] = [
-    ("sandy_bridge", "corei7_sandy_bridge_2600k", false),
-    ("haswell", "corei7_haswell_4770", true),
-    ("skylake_x", "corei7_skylake_x", true),
-    ("tigerlake", "tigerlake", true),
+/// Short names and Bochs's names.
+const MODELS: [(&str, &str); 4] = [
+    ("sandy_bridge", "corei7_sandy_bridge_2600k"),
+    ("haswell", "corei7_haswell_4770"),
+    ("skylake_x", "corei7_skylake_x"),
+    ("tigerlake", "tigerlake"),
 ];
 
 pub(crate) fn hypervisor(args: &HypervisorArgs) -> Result<Outcome, Failure> {
     if let Err(why) = packages::require(&packages::BOCHS) {
         return Ok(Outcome::Skipped(why));
     }
-    let image = image::build("hypervisor", "hypervisor")?;
+    boot(args, &image::build("hypervisor", "hypervisor")?)
+}
+
+/// Boots the machines that the arguments name, with this hypervisor.
+pub(super) fn boot(args: &HypervisorArgs, image: &Path) -> Result<Outcome, Failure> {
     let machines: Vec<(&str, usize)> = match args.all {
         true => MODELS.iter().flat_map(|model| [(model.0, 1), (model.0, 4)]).collect(),
         false => vec![(args.model.as_str(), args.cpus)],
@@ -49,7 +58,7 @@ pub(crate) fn hypervisor(args: &HypervisorArgs) -> Result<Outcome, Failure> {
         let bochs_model = MODELS.iter().find(|known| known.0 == model).map_or(model, |known| known.1);
         let command_line = format!("cpus={cpus}");
         let bochs = Bochs { model: bochs_model, cpus, memory_mib: 256, command_line: &command_line };
-        let ended = bochs.run(&image, LIMIT)?;
+        let ended = bochs.run(image, LIMIT)?;
         print!("{}", ended.serial);
         let seconds = ended.took.as_secs_f64();
         match verdict::last_line(&ended, "hypervisor", CHECKS_ON_A_CPU * cpus + 1) {

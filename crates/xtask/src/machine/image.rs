@@ -1,13 +1,18 @@
 //! Building the freestanding examples.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::command::{Failure, cargo, root, run};
 
 /// Builds the example of that name and returns its ELF file.
 pub(super) fn build(example: &str, binary: &str) -> Result<PathBuf, Failure> {
-    let target = root().join("target/bare-metal");
-    let manifest = root().join("examples").join(example).join("Cargo.toml");
+    build_in(&root(), example, binary)
+}
+
+/// As [`build`], of other sources than ours.
+pub(super) fn build_in(sources: &Path, example: &str, binary: &str) -> Result<PathBuf, Failure> {
+    let target = sources.join("target/bare-metal");
+    let manifest = sources.join("examples").join(example).join("Cargo.toml");
     let mut command = cargo(&["build", "--quiet", "--release"]);
     command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target);
     run(&mut command)?;

@@ -1,6 +1,10 @@
 //! `cargo xtask kernel`: boots `examples/kernel` and demands exactly the checks that it must make.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Outcome, bochs::Bochs, firmware, image, packages, qemu::Qemu, run::Ended, verdict};
 use crate::command::Failure;
@@ -32,6 +36,11 @@ impl KernelArgs {
     /// What `--all` on the command line asks for.
     pub(crate) const ALL: Self =
         Self { cpus: 0, backend: String::new(), memory: 0, map: None, bochs: false, all: true };
+
+    /// A machine in QEMU with 1 GiB.
+    pub(super) fn on(cpus: usize, backend: &str) -> Self {
+        Self { cpus, backend: backend.into(), memory: 1024, all: false, ..Self::ALL }
+    }
 }
 
 /// Allocators that the kernel can be booted with.
@@ -66,10 +75,18 @@ pub(crate) fn kernel(args: &KernelArgs) -> Result<Outcome, Failure> {
     {
         return Ok(Outcome::Skipped(why));
     }
-    let image = image::build("kernel", "kernel")?;
+    boot_all(args, &machines, &image::build("kernel", "kernel")?)
+}
+
+/// Boots the one machine that the arguments name, with this kernel.
+pub(super) fn boot(args: &KernelArgs, image: &Path) -> Result<Outcome, Failure> {
+    boot_all(args, &[one(args)?], image)
+}
+
+fn boot_all(args: &KernelArgs, machines: &[Machine], image: &Path) -> Result<Outcome, Failure> {
     let (mut checks, mut failures) = (0, Vec::new());
-    for machine in &machines {
-        let ended = machine.run(&image)?;
+    for machine in machines {
+        let ended = machine.run(image)?;
         let verdict = machine.verdict(&ended);
         if !args.all || verdict.is_err() {
             print!("{}", ended.serial);
@@ -138,7 +155,7 @@ fn all() -> Vec<Machine> {
 }
 
 impl Machine {
-    fn run(&self, image: &std::path::Path) -> Result<Ended, Failure> {
+    fn run(&self, image: &Path) -> Result<Ended, Failure> {
         let Self { backend, cpus, memory_mib, .. } = self;
         // Bochs is some fifty times slower than QEMU.
         let operations = if self.bochs { " ops=1000" } else { "" };

@@ -13,10 +13,12 @@ mod kernel;
 mod packages;
 mod qemu;
 mod run;
+mod seeded;
 mod verdict;
 
 pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
+pub(crate) use seeded::seeded_faults;
 
 /// What came of a command that boots machines, when nothing failed.
 #[derive(Debug)]
