@@ -46,7 +46,8 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
                 let (cpu, _pin) = self.cpus.pin();
                 if let Some(slot) = self.slot(cpu) {
                     // SAFETY: pinned as `cpu`; the pin is dropped after the slot is left.
-                    if let Some(run) = unsafe { slot.enter() }.and_then(|mut owned| owned.pop_run(order)) {
+                    let owned = unsafe { slot.enter() };
+                    if let Some(run) = owned.and_then(|mut owned| owned.pop_run(&self.backend, order)) {
                         return Ok(run);
                     }
                 }

@@ -362,12 +362,17 @@ impl Owned<'_> {
 
     /// Takes the newest run of an order; `None` if there is none, or the owner was asked to hand everything back.
     #[inline]
-    pub(crate) fn pop_run(&mut self, order: SmallOrder) -> Option<PhysAddr> {
+    pub(crate) fn pop_run<A: FrameAllocator>(&mut self, backend: &A, order: SmallOrder) -> Option<PhysAddr> {
         if self.was_asked() {
             return None;
         }
         // SAFETY: this execution owns the slot.
-        unsafe { self.slot.magazines.pop(order) }
+        let run = unsafe { self.slot.magazines.pop(order) };
+        if run.is_none() {
+            // Whoever uses runs alone polls here; lowering the limit is left to those who move batches.
+            self.poll_watermark(backend, self.slot.keep.load(Relaxed));
+        }
+        run
     }
 
     /// Puts a run into its magazine, which hands back the older half if it is full; false if the owner was asked to hand

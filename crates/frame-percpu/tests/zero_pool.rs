@@ -74,12 +74,11 @@ fn threads_fill_and_take() {
                             frame.fill(0xee);
                             taken.fetch_add(1, Relaxed);
                         }
-                        std::thread::yield_now();
                     }
                 });
             }
             while taken.load(Relaxed) < 2000 && !std::thread::panicking() {
-                std::thread::yield_now();
+                std::thread::sleep(std::time::Duration::from_micros(100));
             }
             stop.store(true, Relaxed);
         });
