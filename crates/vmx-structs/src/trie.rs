@@ -8,7 +8,7 @@
 
 use core::sync::atomic::AtomicU64;
 
-use frame_core::{AllocError, FrameHal, FrameRange, FrameTable, PhysFrames, TableMut, TableRef};
+use frame_core::{AllocError, FrameHal, FrameRange, FrameTable, PhysFrame, PhysFrames, TableMut, TableRef};
 
 use crate::PageSize;
 
@@ -132,6 +132,49 @@ impl<H: FrameHal> FrameTrie<H> {
         let run = remove(self.root.words_mut(), self.levels, address, &mut freed);
         self.tables -= freed;
         run
+    }
+
+    /// Cuts the run that holds an address into 512 runs of the next smaller size, in a table made of `frame`. Returns
+    /// whether there was one to cut.
+    pub(crate) fn cut(&mut self, address: u64, frame: PhysFrame<H>) -> bool {
+        if address >> self.width() != 0 {
+            return false;
+        }
+        let mut table = self.root.words_mut();
+        let mut level = self.levels;
+        while level > 1 {
+            match table.into_child(index(address, level)) {
+                Ok(child) => table = child,
+                Err(last) => {
+                    table = last;
+                    break;
+                }
+            }
+            level -= 1;
+        }
+        let i = index(address, level);
+        if level == 1 {
+            return false;
+        }
+        let Some(run) = table.disown_run(i, 0) else { return false };
+        let frames = run.count() / ENTRIES;
+        let mut pieces = FrameTable::from_fn(frame, |_| 0);
+        let mut rest = Some(run);
+        for j in 0..ENTRIES {
+            let Some(run) = rest.take() else { break };
+            let piece = match run.split_at(frames) {
+                Ok((piece, behind)) => {
+                    rest = Some(behind);
+                    piece
+                }
+                Err(last) => last,
+            };
+            // The word is empty and the piece has the size of a page, so it is taken.
+            let _ = pieces.words_mut().own_run(j, piece, 0);
+        }
+        let _ = table.link(i, pieces, 0); // empty since `disown_run`
+        self.tables += 1;
+        true
     }
 
     /// The run that holds an address, and its contents.

@@ -5,7 +5,7 @@ use core::fmt;
 use axerrno::AxErrorKind;
 use frame_core::AllocError;
 
-use crate::{GuestPhysAddr, PageSize};
+use crate::GuestPhysAddr;
 
 /// Why memory was not added, removed or reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,6 @@ pub enum GuestMemoryError {
         /// The first one.
         guest: GuestPhysAddr,
     },
-    /// The range ends within a large run.
-    CutsRun {
-        /// Where the run starts.
-        guest: GuestPhysAddr,
-        /// Its size.
-        size: PageSize,
-    },
 }
 
 impl fmt::Display for GuestMemoryError {
@@ -48,12 +41,6 @@ impl fmt::Display for GuestMemoryError {
             }
             Self::Backed { guest } => write!(f, "guest address {guest:#x} is backed already"),
             Self::NotBacked { guest } => write!(f, "guest address {guest:#x} is not backed by memory"),
-            Self::CutsRun { guest, size } => {
-                write!(
-                    f,
-                    "the range ends within the run of {size} at guest address {guest:#x}: remove it whole"
-                )
-            }
         }
     }
 }
@@ -73,7 +60,6 @@ impl From<GuestMemoryError> for AxErrorKind {
             GuestMemoryError::TooWide { .. } => Self::OutOfRange,
             GuestMemoryError::Backed { .. } => Self::AlreadyExists,
             GuestMemoryError::NotBacked { .. } => Self::BadAddress,
-            GuestMemoryError::CutsRun { .. } => Self::InvalidInput,
         }
     }
 }

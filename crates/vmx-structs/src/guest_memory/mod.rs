@@ -19,7 +19,7 @@ mod runs;
 
 use core::fmt;
 
-use frame_core::{AllocError, FrameHal, PhysAddr, PhysFrames};
+use frame_core::{AllocError, FrameHal, FrameStack, PhysAddr, PhysFrames};
 
 pub use error::GuestMemoryError;
 pub use runs::{GuestRun, GuestRuns};
@@ -143,26 +143,45 @@ impl<H: FrameHal> GuestMemory<H> {
         }
     }
 
-    /// Gives the frames of a range back to the allocator. Gaps are passed over. Unmap them first, and complete the
-    /// invalidation. Returns how many frames it were.
+    /// Gives the frames of a range back to the allocator. Gaps are passed over; a large run that lies in the range only in
+    /// part is cut, and its rest stays. Unmap the range first, and complete the invalidation. Returns how many frames it
+    /// were.
     ///
     /// # Errors
-    /// The range ends within a run of 2 MiB or 1 GiB: such a run is given back as a whole. Nothing was removed then.
+    /// There is no frame for the books of a cut. Nothing was removed then.
     pub fn remove(&mut self, range: GuestRange) -> Result<u64, GuestMemoryError> {
         let (first, last) = (range.start().as_u64(), range.last().as_u64());
-        for edge in [first, last] {
-            if let Some((run, _)) = self.runs.get(edge) {
-                if run.address < first || run.last() > last {
-                    return Err(GuestMemoryError::CutsRun {
-                        guest: GuestPhysAddr::new(run.address),
-                        size: run.size,
-                    });
+        let edges = [first, last];
+        // Where both edges lie in one piece, it is cut once for both.
+        let shared = PageSize::ALL.into_iter().filter(|&size| {
+            let same_piece = first / size.bytes() == last / size.bytes();
+            same_piece && edges.iter().all(|&edge| self.is_cut(edge, size, first, last))
+        });
+        let needed: usize = edges.iter().map(|&edge| self.cuts(edge, first, last)).sum();
+        let mut frames = FrameStack::alloc(needed - shared.count())?;
+        for edge in edges {
+            while self.cuts(edge, first, last) > 0 {
+                let frame = frames.pop().ok_or(AllocError::NoMemory)?; // there is one: counted above
+                if !self.runs.cut(edge, frame) {
+                    break;
                 }
             }
         }
         let before = self.frames;
         self.take_back(first, last);
         Ok(before - self.frames)
+    }
+
+    /// How often the run at one edge of a range must be cut, so that no run reaches out of the range there.
+    fn cuts(&self, edge: u64, first: u64, last: u64) -> usize {
+        PageSize::ALL.into_iter().filter(|&size| self.is_cut(edge, size, first, last)).count()
+    }
+
+    /// Whether the piece of this size that holds `edge` belongs to a run, and reaches out of `first..=last`.
+    fn is_cut(&self, edge: u64, size: PageSize, first: u64, last: u64) -> bool {
+        let start = edge & !(size.bytes() - 1);
+        let reaches_out = start < first || start + (size.bytes() - 1) > last;
+        reaches_out && self.runs.get(edge).is_some_and(|(run, _)| size <= run.size)
     }
 
     /// The host-physical address behind a guest-physical one.
