@@ -230,6 +230,36 @@ fn texts_that_are_wrong_are_refused_with_their_line() {
 }
 
 /// The rule of SDM A.3-A.5, bit by bit, for every word of every model.
+/// The table for people says the same as the constants for programs.
+#[test]
+fn every_named_bit_has_its_name_and_a_sentence() {
+    fn check<W: ControlWord>() -> usize
+    where
+        W::Bits: Into<u64>,
+    {
+        assert_eq!(W::BITS.len(), W::FLAGS.iter().filter(|flag| flag.is_named()).count());
+        for (bit, flag) in W::BITS.iter().zip(W::FLAGS) {
+            assert_eq!(1 << bit.bit, flag.value().bits().into(), "{}", bit.name);
+            let letters = |text: &str| text.replace(|c: char| !c.is_alphanumeric(), "").to_uppercase();
+            let name = letters(bit.name.trim_start_matches("Intel "));
+            assert!(name.starts_with(&letters(flag.name())), "{} {}", bit.name, flag.name());
+            assert!(bit.about.ends_with('.') && bit.about == bit.about.trim(), "{}", bit.about);
+        }
+        assert!(W::BITS.is_sorted_by_key(|bit| bit.bit));
+        W::BITS.len()
+    }
+    let named = [
+        check::<PinControls>(),
+        check::<PrimaryControls>(),
+        check::<SecondaryControls>(),
+        check::<TertiaryControls>(),
+        check::<ExitControls>(),
+        check::<SecondaryExitControls>(),
+        check::<EntryControls>(),
+    ];
+    assert_eq!(named, [5, 22, 31, 8, 18, 4, 16]);
+}
+
 #[test]
 fn adjusting_is_exact_for_every_bit() {
     fn check<W: ControlWord>(caps: &VmxCapabilities, allowed0: u64, allowed1: u64, bits: u32)

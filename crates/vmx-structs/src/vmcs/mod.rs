@@ -27,7 +27,7 @@ mod software;
 pub use access::VmcsAccess;
 pub use builder::{BuildError, VmcsBuilder};
 pub use controls::{
-    Adjusted, ControlWord, Controls, EntryControls, ExitControls, PinControls, PrimaryControls,
+    Adjusted, ControlBit, ControlWord, Controls, EntryControls, ExitControls, PinControls, PrimaryControls,
     SecondaryControls, SecondaryExitControls, TertiaryControls, Unavailable,
 };
 pub use encoding::{

@@ -20,6 +20,16 @@ pub trait ControlWord: bitflags::Flags + Copy + PartialEq + core::fmt::Debug {
     /// The SDM's name of the word.
     const NAME: &'static str;
 
+    /// Its bits that have a name, lowest first.
+    ///
+    /// ```
+    /// use vmx_structs::vmcs::{ControlWord, SecondaryControls};
+    ///
+    /// let ept = &SecondaryControls::BITS[1];
+    /// assert_eq!((ept.bit, ept.name, ept.about), (1, "Enable EPT", "Extended page tables."));
+    /// ```
+    const BITS: &'static [ControlBit];
+
     /// This word among all seven.
     fn of(controls: &mut Controls) -> &mut Self;
 
@@ -52,6 +62,18 @@ pub trait ControlWord: bitflags::Flags + Copy + PartialEq + core::fmt::Debug {
             unavailable: self.difference(may),
         }
     }
+}
+
+/// A bit of a control word, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ControlBit {
+    /// Its place in the word.
+    pub bit: u32,
+    /// The SDM's name.
+    pub name: &'static str,
+    /// What it does when it is 1, in a sentence.
+    pub about: &'static str,
 }
 
 /// A control word made acceptable, and what that took.
