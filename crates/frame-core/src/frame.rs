@@ -8,7 +8,7 @@
 
 use core::{fmt, marker::PhantomData, mem, num::NonZeroUsize, ptr};
 
-use log::debug;
+use log::{Level, debug, log_enabled};
 
 use crate::{AllocError, AxResult, FRAME_SIZE, FrameHal, PhysAddr};
 
@@ -159,6 +159,13 @@ fn uninitialized() -> ! {
     panic!("uninitialized PhysFrame")
 }
 
+/// Out of line, so that a log that nobody reads costs a load and a branch never taken.
+#[cold]
+#[inline(never)]
+fn note_deallocated(start: PhysAddr) {
+    debug!("[PhysFrame] deallocated PhysFrame({start:#x})");
+}
+
 impl<H: FrameHal> Drop for PhysFrame<H> {
     #[inline]
     fn drop(&mut self) {
@@ -166,7 +173,9 @@ impl<H: FrameHal> Drop for PhysFrame<H> {
             return;
         }
         let start = PhysAddr::from(self.start.get());
-        debug!("[PhysFrame] deallocated PhysFrame({start:#x})");
+        if log_enabled!(Level::Debug) {
+            note_deallocated(start);
+        }
         // SAFETY: this value owned the frame (invariant of `start`), and it is gone after this.
         unsafe { H::dealloc_frame(start) }
     }

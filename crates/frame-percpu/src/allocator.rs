@@ -4,7 +4,7 @@
 //! |---|---|
 //! | one frame | the slot; empty or full, a batch moves between it and the backend |
 //! | up to [`SMALL`] frames in bulk | the slot, refilled once |
-//! | a run of 2, 4 ... 32 frames, aligned to no more than its size | under a trusting policy, the order's magazine if it has one or the run is freed; else the backend |
+//! | a run of 2, 4 ... 32 or 512 frames, aligned to no more than its size | under a trusting policy, the order's stack if it has one or the run is freed; else the backend |
 //! | more in bulk, other runs, `alloc_at`, `alloc_in` | the backend |
 //! | anything from an interrupt that found the slot busy | the backend |
 //!
@@ -21,9 +21,9 @@ use frame_core::{
 
 use crate::{
     CpuIndex, PerCpu, PinCpu, Policy,
-    magazines::SmallOrder,
     policy::Admission,
     slot::{BATCH, Owned, is_frame},
+    stacks::Order,
 };
 
 /// Frames that a bulk request may ask for and still be served from the slot: more would empty it to no use.
@@ -38,48 +38,39 @@ const SMALL: usize = BATCH / 2;
 unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'_, A, C, P> {
     #[inline]
     fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
-        if layout.is_single() {
-            return self.alloc_frame();
-        }
         if P::TRUSTS {
-            if let Some(order) = SmallOrder::of(layout) {
+            if let Some(order) = Order::of(layout) {
                 let (cpu, _pin) = self.cpus.pin();
                 if let Some(slot) = self.slot(cpu) {
-                    // SAFETY: pinned as `cpu`; the pin is dropped after the slot is left.
-                    let owned = unsafe { slot.enter() };
-                    if let Some(run) = owned.and_then(|mut owned| owned.pop_run(&self.backend, order)) {
-                        return Ok(run);
+                    // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+                    if let Some(mut owned) = unsafe { slot.enter() } {
+                        if let Some(run) = owned.pop_run(order) {
+                            return Ok(run);
+                        }
                     }
                 }
             }
         }
-        self.past(|backend| backend.alloc(layout))
+        self.alloc_slow(layout)
     }
 
     #[inline]
     unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
-        if layout.is_single() {
-            // SAFETY: the caller's promise for the layout is the promise for one frame.
-            return unsafe { self.dealloc_frame(start) };
-        }
         if P::TRUSTS {
-            if let Some(order) = SmallOrder::of(layout) {
+            if let Some(order) = Order::of(layout) {
                 let (cpu, _pin) = self.cpus.pin();
                 if let Some(slot) = self.slot(cpu) {
-                    // SAFETY: pinned as `cpu`; the pin is dropped after the slot is left.
-                    let owned = unsafe { slot.enter() };
-                    if owned.is_some_and(|mut owned| owned.push_run(&self.backend, order, start)) {
-                        return Ok(());
+                    // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+                    if let Some(mut owned) = unsafe { slot.enter() } {
+                        if owned.push_run(order, start) {
+                            return Ok(());
+                        }
                     }
                 }
             }
         }
-        self.serve_request();
-        if !P::TRUSTS && start.as_usize() % layout.align() == 0 {
-            self.policy.admit_run(start, layout.count()).map_err(|refusal| self.lowest(start, refusal))?;
-        }
         // SAFETY: the caller owns the frames.
-        unsafe { self.backend.dealloc(start, layout) }
+        unsafe { self.dealloc_slow(start, layout) }
     }
 
     #[inline]
@@ -213,6 +204,53 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
 unsafe impl<A: HeapFree, C: PinCpu, P: Policy> HeapFree for PerCpu<'_, A, C, P> {}
 
 impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
+    /// There is no run of the order at hand, or the layout has no order that slots keep, or the policy checks.
+    #[inline(never)]
+    fn alloc_slow(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if layout.is_single() {
+            return self.alloc_frame();
+        }
+        if P::TRUSTS {
+            let (cpu, _pin) = self.cpus.pin();
+            // SAFETY: pinned as `cpu` until the end of the block.
+            if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {
+                owned.note_missing_run(&self.backend);
+            }
+        }
+        self.past(|backend| backend.alloc(layout))
+    }
+
+    /// The stack of the order is full, or the run does not belong there, or the layout has no order that slots keep, or
+    /// the policy checks.
+    ///
+    /// # Safety
+    /// The caller owns the frames.
+    #[inline(never)]
+    unsafe fn dealloc_slow(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+        if layout.is_single() {
+            // SAFETY: the caller's promise for the layout is the promise for one frame.
+            return unsafe { self.dealloc_frame(start) };
+        }
+        if P::TRUSTS {
+            let (cpu, _pin) = self.cpus.pin();
+            // SAFETY: pinned as `cpu` until the end of the block.
+            if let (Some(order), Some((_, mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
+                if owned.keeps_run(order, start) {
+                    owned.halve_runs(&self.backend, order);
+                    if owned.push_run(order, start) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        self.serve_request();
+        if !P::TRUSTS && start.as_usize() % layout.align() == 0 {
+            self.policy.admit_run(start, layout.count()).map_err(|refusal| self.lowest(start, refusal))?;
+        }
+        // SAFETY: the caller owns the frames.
+        unsafe { self.backend.dealloc(start, layout) }
+    }
+
     /// The slot was busy, or its owner was asked, or it is empty, or there is none. `None` is `NoMemory`, and goes
     /// through a register where a `Result` would go through memory.
     #[cold]

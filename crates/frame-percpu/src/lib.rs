@@ -10,11 +10,11 @@ mod cache;
 mod checked;
 mod clear;
 mod cpu;
-mod magazines;
 mod policy;
 mod reclaim;
 mod request;
 mod slot;
+mod stacks;
 mod stats;
 mod sync;
 #[cfg(feature = "std")]

@@ -1,12 +1,10 @@
-//! What one CPU keeps: a stack of frames to hand out again, and a buffer of frames to hand back.
+//! What one CPU keeps: stacks of frames and runs to hand out again (see `stacks`), and a buffer of frames to hand back.
 //!
 //! ```text
-//!           0        top                           STACK
-//!  frames  [ unused  | newest ............. oldest ]        pop: frames[top], top + 1     push: top - 1, frames[top]
-//!  returns [ high frames ... | unused ]                     handed back together when full
+//!  returns [ high frames ... | unused ]        handed back together when full
 //! ```
 //!
-//! The stack grows downwards, so that a refill, written in address order, is handed out in address order. Frames at or
+//! A stack grows downwards, so that a refill, written in address order, is handed out in address order. Frames at or
 //! above the backend's watermark go to the buffer instead: reusing only low addresses lets whole huge frames come free
 //! above.
 //!
@@ -26,9 +24,8 @@
 //! always sees its own accesses in program order.
 //!
 //! # Invariants (while `busy` is false)
-//! - `top <= STACK`, and `frames[top..]` are frames that the backend handed to this cache, or its callers gave back:
-//!   frame-aligned, not 0, owned by the slot.
-//! - `returning < RETURNS`, and `returns[..returning]` likewise.
+//! - What lies in the stacks was handed to this cache by the backend, or given back by its callers: the slot owns it.
+//! - `returning < RETURNS`, and `returns[..returning]` are such frames too: frame-aligned and not 0.
 
 use core::{
     cell::UnsafeCell,
@@ -45,8 +42,8 @@ use frame_core::{FRAME_SIZE, FrameAllocator, PhysAddr};
 
 use crate::{
     CacheStats,
-    magazines::{Magazines, SmallOrder, frames},
     request::{Request, STACK},
+    stacks::{Order, Stacks},
 };
 
 /// Frames that move between a stack and the backend at a time: half of the stack, so that neither an allocation nor a
@@ -63,10 +60,9 @@ pub struct CpuSlot {
     // are fetched in pairs).
     busy: AtomicBool,
     pub(crate) request: Request,
-    top: AtomicUsize,
     /// Frames with a number of at most this are kept.
     keep: AtomicUsize,
-    hits: AtomicUsize,
+    stacks: Stacks,
     returning: AtomicUsize,
     misses: AtomicUsize,
     refills: AtomicUsize,
@@ -75,16 +71,14 @@ pub struct CpuSlot {
     spilled: AtomicUsize,
     bypasses: AtomicUsize,
     refusals: AtomicUsize,
-    frames: UnsafeCell<[PhysAddr; STACK]>,
     returns: UnsafeCell<[PhysAddr; RETURNS]>,
-    magazines: Magazines,
 }
 
 const _: () = assert!(align_of::<CpuSlot>() == 128 && size_of::<CpuSlot>() % 128 == 0);
 
-// SAFETY: all fields but `frames`, `returns` and those inside `magazines` are atomics. These are reached through
-// `Owned` alone, of which there is one at a time (promise of the callers of `enter` and proof in the module's documentation); executions that
-// own the slot one after another are ordered, by `PinCpu`'s promise.
+// SAFETY: all fields but `returns` and the places inside `stacks` are atomics. These are reached through `Owned` alone,
+// of which there is one at a time (promise of the callers of `enter` and proof in the module's documentation);
+// executions that own the slot one after another are ordered, by `PinCpu`'s promise.
 unsafe impl Sync for CpuSlot {}
 
 impl CpuSlot {
@@ -94,9 +88,8 @@ impl CpuSlot {
         Self {
             busy: AtomicBool::new(false),
             request: Request(crate::sync::AtomicUsize::new(STACK)),
-            top: AtomicUsize::new(STACK),
             keep: AtomicUsize::new(0),
-            hits: AtomicUsize::new(0),
+            stacks: Stacks::new(),
             returning: AtomicUsize::new(0),
             misses: AtomicUsize::new(0),
             refills: AtomicUsize::new(0),
@@ -105,9 +98,7 @@ impl CpuSlot {
             spilled: AtomicUsize::new(0),
             bypasses: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
-            frames: UnsafeCell::new([ZERO; STACK]),
             returns: UnsafeCell::new([ZERO; RETURNS]),
-            magazines: Magazines::new(),
         }
     }
 
@@ -144,10 +135,7 @@ impl CpuSlot {
 
     /// Frames that lie here.
     pub(crate) fn cached_frames(&self) -> usize {
-        // A slot at work is read in halves: never let the difference wrap.
-        STACK.saturating_sub(self.top.load(Relaxed))
-            + self.returning.load(Relaxed)
-            + self.magazines.cached_frames()
+        self.stacks.cached_frames() + self.returning.load(Relaxed)
     }
 
     /// Whether frames lie here, or may at the end of an operation that is under way.
@@ -158,7 +146,7 @@ impl CpuSlot {
     pub(crate) fn stats(&self) -> CacheStats {
         CacheStats {
             cached_frames: self.cached_frames(),
-            hits: self.hits.load(Relaxed),
+            hits: self.stacks.hits(),
             misses: self.misses.load(Relaxed),
             refills: self.refills.load(Relaxed),
             refilled_frames: self.refilled.load(Relaxed),
@@ -189,17 +177,10 @@ fn add(counter: &AtomicUsize, n: usize) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-/// Whether this is a frame, aligned and not 0, with a number of at most `limit`. One comparison for all of it: rotating
-/// puts the bits that break the alignment on top.
-#[inline]
-fn is_frame_up_to(frame: PhysAddr, limit: usize) -> bool {
-    frame.as_usize().rotate_right(FRAME_SIZE.trailing_zeros()).wrapping_sub(1) < limit
-}
-
 /// Whether an address is that of a frame at all: aligned and not 0.
 #[inline]
 pub(crate) fn is_frame(addr: PhysAddr) -> bool {
-    is_frame_up_to(addr, usize::MAX / FRAME_SIZE)
+    Order::FRAME.admits(addr, usize::MAX / FRAME_SIZE)
 }
 
 /// A slot that the current execution works on alone; leaving it is dropping this.
@@ -219,40 +200,53 @@ impl Owned<'_> {
     /// Takes the newest frame; `None` if there is none, or the owner was asked to hand everything back.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<PhysAddr> {
-        let top = self.slot.top.load(Relaxed);
-        if top >= self.slot.request.length() {
-            return None;
-        }
-        // SAFETY: `top` is below the length of the stack, so in bounds; this execution alone reaches the array, and no
-        // reference into it lives.
-        let frame = unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top).read() };
-        self.slot.top.store(top + 1, Relaxed);
-        add(&self.slot.hits, 1);
-        Some(frame)
+        // SAFETY: this execution owns the slot.
+        unsafe { self.slot.stacks.pop(Order::FRAME, self.slot.request.length()) }
     }
 
     /// Puts a frame on the stack; false if it is full, or the owner was asked to hand everything back, or the frame
     /// does not belong there.
     #[inline]
     pub(crate) fn push(&mut self, frame: PhysAddr) -> bool {
-        let top = self.slot.top.load(Relaxed);
-        if !self.keeps(frame) || top.wrapping_sub(1) >= self.slot.request.length() {
-            return false;
-        }
-        // SAFETY: `top - 1` is below the length of the stack, so in bounds; this execution alone reaches the array, and
-        // no reference into it lives.
-        unsafe { self.slot.frames.get().cast::<PhysAddr>().add(top - 1).write(frame) };
-        self.slot.top.store(top - 1, Relaxed);
-        true
+        // SAFETY: this execution owns the slot, and its caller gives the frame.
+        self.keeps(frame) && unsafe { self.slot.stacks.push(Order::FRAME, frame, self.slot.request.length()) }
     }
 
     /// Whether this is a frame, and one that is better kept than handed back.
     #[inline]
     pub(crate) fn keeps(&self, frame: PhysAddr) -> bool {
-        is_frame_up_to(frame, self.slot.keep.load(Relaxed))
+        Order::FRAME.admits(frame, self.slot.keep.load(Relaxed))
+    }
+
+    /// Takes the newest run of an order; `None` if there is none, or the owner was asked to hand everything back.
+    #[inline]
+    pub(crate) fn pop_run(&mut self, order: Order) -> Option<PhysAddr> {
+        if self.was_asked() {
+            return None;
+        }
+        // SAFETY: this execution owns the slot.
+        unsafe { self.slot.stacks.pop(order, STACK) }
+    }
+
+    /// Puts a run on its stack; false if it is full, or the owner was asked to hand everything back, or the run is not
+    /// one that is better kept.
+    #[inline]
+    pub(crate) fn push_run(&mut self, order: Order, start: PhysAddr) -> bool {
+        if self.was_asked() || !self.keeps_run(order, start) {
+            return false;
+        }
+        // SAFETY: this execution owns the slot, and its caller gives the run.
+        unsafe { self.slot.stacks.push(order, start, STACK) }
+    }
+
+    /// Whether this is a run, and one that is better kept than handed back.
+    #[inline]
+    pub(crate) fn keeps_run(&self, order: Order, start: PhysAddr) -> bool {
+        order.admits(start, self.slot.keep.load(Relaxed))
     }
 
     /// Whether somebody asked for the slot's frames.
+    #[inline]
     pub(crate) fn was_asked(&self) -> bool {
         self.slot.request.length() == 0
     }
@@ -264,7 +258,7 @@ impl Owned<'_> {
 
     /// Frames on the stack.
     pub(crate) fn stacked(&self) -> usize {
-        STACK - self.slot.top.load(Relaxed)
+        self.slot.stacks.len(Order::FRAME)
     }
 
     /// Fills the empty stack with up to [`BATCH`] frames of the backend, which need not be neighbours, and passes them
@@ -274,7 +268,7 @@ impl Owned<'_> {
         add(&self.slot.misses, 1);
         // SAFETY: this execution alone reaches the array. The backend may be interrupted, or call back into the cache,
         // while it fills the slice: that finds `busy` and keeps off.
-        let frames = unsafe { &mut *self.slot.frames.get() };
+        let frames = unsafe { self.slot.stacks.places(Order::FRAME) };
         let got = backend.alloc_bulk(&mut frames[STACK - BATCH..]).min(BATCH);
         if got == 0 {
             return 0;
@@ -287,7 +281,8 @@ impl Owned<'_> {
         // What the backend hands out now is low enough to keep, whatever the watermark says: handed back, it would only
         // be handed out again.
         let highest = got_frames.iter().fold(0, |highest, frame| highest.max(frame.as_usize() / FRAME_SIZE));
-        self.slot.top.store(STACK - got, Relaxed);
+        // SAFETY: this execution owns the slot; the frames lie in the last places.
+        unsafe { self.slot.stacks.resize(Order::FRAME, got) };
         self.poll_watermark(backend, highest);
         add(&self.slot.refills, 1);
         add(&self.slot.refilled, got);
@@ -302,11 +297,12 @@ impl Owned<'_> {
     ) {
         let stacked = self.stacked();
         let batch = stacked.min(BATCH);
-        // SAFETY: this execution alone reaches the array.
-        let frames = unsafe { &mut *self.slot.frames.get() };
+        // SAFETY: this execution alone reaches the places.
+        let frames = unsafe { self.slot.stacks.places(Order::FRAME) };
         self.hand_back(backend, &mut frames[STACK - batch..], filter);
         frames.copy_within(STACK - stacked..STACK - batch, STACK - (stacked - batch));
-        self.slot.top.store(STACK - (stacked - batch), Relaxed);
+        // SAFETY: this execution owns the slot; what is left lies in the last places.
+        unsafe { self.slot.stacks.resize(Order::FRAME, stacked - batch) };
         self.poll_watermark(backend, 0);
     }
 
@@ -350,8 +346,8 @@ impl Owned<'_> {
         mut filter: impl FnMut(&mut [PhysAddr]) -> usize,
     ) -> usize {
         let mut drained = self.flush_returns(backend, &mut filter);
-        for order in Magazines::orders() {
-            drained += self.spill_runs(backend, order, true);
+        for order in Order::runs() {
+            drained += self.spill_runs(backend, order, self.slot.stacks.len(order));
         }
         while self.stacked() > 0 {
             drained += self.stacked().min(BATCH);
@@ -360,50 +356,36 @@ impl Owned<'_> {
         drained
     }
 
-    /// Takes the newest run of an order; `None` if there is none, or the owner was asked to hand everything back.
-    #[inline]
-    pub(crate) fn pop_run<A: FrameAllocator>(&mut self, backend: &A, order: SmallOrder) -> Option<PhysAddr> {
-        if self.was_asked() {
-            return None;
-        }
-        // SAFETY: this execution owns the slot.
-        let run = unsafe { self.slot.magazines.pop(order) };
-        if run.is_none() {
-            // Whoever uses runs alone polls here; lowering the limit is left to those who move batches.
-            self.poll_watermark(backend, self.slot.keep.load(Relaxed));
-        }
-        run
+    /// Makes room on the stack of an order: the older half goes back to the backend.
+    pub(crate) fn halve_runs<A: FrameAllocator>(&mut self, backend: &A, order: Order) {
+        self.spill_runs(backend, order, self.slot.stacks.len(order).div_ceil(2));
     }
 
-    /// Puts a run into its magazine, which hands back the older half if it is full; false if the owner was asked to hand
-    /// everything back, or the run is not one that is better kept.
-    #[inline]
-    pub(crate) fn push_run<A: FrameAllocator>(
-        &mut self,
-        backend: &A,
-        order: SmallOrder,
-        start: PhysAddr,
-    ) -> bool {
-        if self.was_asked() || !self.keeps(start) || !order.aligns(start) {
-            return false;
-        }
-        // SAFETY: this execution owns the slot, and its caller gives the run.
-        while !unsafe { self.slot.magazines.push(order, start) } {
-            self.spill_runs(backend, order, false);
-        }
-        true
-    }
-
-    /// Hands back the older half of a magazine, or all of it. Returns how many frames.
-    #[cold]
-    fn spill_runs<A: FrameAllocator>(&mut self, backend: &A, order: SmallOrder, all: bool) -> usize {
-        // SAFETY: this execution owns the slot.
-        let (runs, refused) = unsafe { self.slot.magazines.spill(backend, order, all) };
-        let frames = runs * frames(order);
+    /// Hands the oldest runs of an order back. Returns how many frames they were.
+    fn spill_runs<A: FrameAllocator>(&mut self, backend: &A, order: Order, batch: usize) -> usize {
+        let len = self.slot.stacks.len(order);
+        // SAFETY: this execution alone reaches the places; a backend that calls back finds the slot busy.
+        let runs = unsafe { self.slot.stacks.places(order) };
+        let end = runs.len();
+        let refused = runs[end - batch..].iter().filter(|&&start| {
+            // SAFETY: the slot owns the run, and forgets it below.
+            unsafe { backend.dealloc(start, order.layout()) }.is_err()
+        });
+        let refused = refused.count();
+        runs.copy_within(end - len..end - batch, end - (len - batch));
+        // SAFETY: this execution owns the slot; what is left lies in the last places.
+        unsafe { self.slot.stacks.resize(order, len - batch) };
+        let frames = batch * order.frames();
         add(&self.slot.refusals, usize::from(refused > 0));
-        add(&self.slot.spills, usize::from(runs > 0));
+        add(&self.slot.spills, usize::from(batch > 0));
         add(&self.slot.spilled, frames);
         frames
+    }
+
+    /// An allocation of a run found none: whoever uses runs alone polls here. Lowering the limit is left to those who
+    /// move batches.
+    pub(crate) fn note_missing_run<A: FrameAllocator>(&mut self, backend: &A) {
+        self.poll_watermark(backend, self.slot.keep.load(Relaxed));
     }
 
     /// A frame turned out to belong elsewhere: somebody freed it twice.

@@ -1,0 +1,242 @@
+//! What a slot keeps to hand out again: a stack of free runs for each order.
+//!
+//! ```text
+//!  places  [ order 0: 128 frames | 1: 16 runs | 2: 16 | 3: 16 | 4: 8 | 5: 8 | 9: 2 ]
+//!
+//!  a stack  BASE      top                    END
+//!          [ unused  | newest ....... oldest ]        pop: places[top], top + 1     push: top - 1, places[top]
+//! ```
+//!
+//! A run of order `k` is `2^k` frames at a multiple of its size. Frames (order 0) are refilled in batches; a longer run
+//! enters when it is freed and leaves for an allocation of the same order, for backends give runs one by one. Any run
+//! may enter that its caller owns, however it was allocated, because ownership is by the frame. Orders without places
+//! have stacks that are always empty and always full: one path serves every order.
+//!
+//! A stack's word holds its top and, above it, how often it was popped, so that an allocation changes one word.
+//!
+//! Invariants, behind the slot's `busy` as all of a slot: `BASE[k] <= top <= END[k]`, and `places[top..END[k]]` are
+//! starts of runs of order `k`, at multiples of their size and not 0, which the slot owns.
+
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use frame_core::{FRAME_SIZE, FrameLayout, PhysAddr};
+
+use crate::request::STACK;
+
+/// Orders that a slot looks at: up to 2 MiB.
+const ORDERS: usize = 10;
+/// Runs of each order. Few of the larger ones: 608 frames in all, and two whole 2 MiB frames.
+const CAPACITY: [usize; ORDERS] = [STACK, 16, 16, 16, 8, 8, 0, 0, 0, 2];
+/// Where the stacks end; each begins where the one before ends.
+const END: [usize; ORDERS] = {
+    let (mut end, mut order, mut sum) = ([0; ORDERS], 0, 0);
+    while order < ORDERS {
+        sum += CAPACITY[order];
+        end[order] = sum;
+        order += 1;
+    }
+    end
+};
+const PLACES: usize = END[ORDERS - 1];
+/// Bits of a word that hold the top.
+const TOP_BITS: u32 = 8;
+const TOP: usize = (1 << TOP_BITS) - 1;
+const _: () = assert!(PLACES <= TOP);
+
+/// An order of runs, 0 to 9.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order(usize);
+
+impl Order {
+    /// Single frames.
+    pub(crate) const FRAME: Self = Self(0);
+
+    /// The order of a layout, if it is one that slots look at: a power of two of frames, aligned to no more than its
+    /// size.
+    #[inline]
+    pub(crate) fn of(layout: FrameLayout) -> Option<Self> {
+        let order = layout.count().trailing_zeros() as usize;
+        // No short cuts: a branch that goes either way costs more than all of it.
+        let fits = layout.count().is_power_of_two() & (layout.align() <= layout.size()) & (order < ORDERS);
+        fits.then_some(Self(order))
+    }
+
+    /// Every order that has places, single frames apart.
+    pub(crate) fn runs() -> impl Iterator<Item = Self> {
+        (1..ORDERS).filter(|&order| CAPACITY[order] > 0).map(Self)
+    }
+
+    /// Frames in a run.
+    #[inline]
+    pub(crate) fn frames(self) -> usize {
+        1 << self.0
+    }
+
+    pub(crate) fn layout(self) -> FrameLayout {
+        FrameLayout::new(self.frames(), FRAME_SIZE << self.0).unwrap_or(FrameLayout::SINGLE)
+    }
+
+    /// Whether this is a run's start, at a multiple of its size and not 0, and not above frame number `highest`; where
+    /// a whole huge frame lies does not matter. One comparison for all of it: rotating puts the bits that break the
+    /// alignment on top.
+    #[inline]
+    pub(crate) fn admits(self, start: PhysAddr, highest: usize) -> bool {
+        let highest = if self.0 == ORDERS - 1 { usize::MAX / FRAME_SIZE } else { highest };
+        let number = start.as_usize().rotate_right(FRAME_SIZE.trailing_zeros() + self.0 as u32);
+        number.wrapping_sub(1) < highest >> self.0
+    }
+}
+
+/// The stacks of a slot. Only the execution that owns the slot calls what takes or gives.
+pub(crate) struct Stacks {
+    words: [AtomicUsize; ORDERS],
+    places: UnsafeCell<[PhysAddr; PLACES]>,
+}
+
+impl Stacks {
+    pub(crate) const fn new() -> Self {
+        let mut order = 0;
+        let mut words = [const { AtomicUsize::new(0) }; ORDERS];
+        while order < ORDERS {
+            words[order] = AtomicUsize::new(END[order]);
+            order += 1;
+        }
+        Self { words, places: UnsafeCell::new([PhysAddr::from_usize(0); PLACES]) }
+    }
+
+    #[inline]
+    fn word(&self, order: Order) -> &AtomicUsize {
+        // SAFETY: an `Order` is below `ORDERS` by construction: `of` and `runs` check it.
+        unsafe { self.words.get_unchecked(order.0) }
+    }
+
+    /// Runs of an order. For anyone: a slot at work is read in halves.
+    pub(crate) fn len(&self, order: Order) -> usize {
+        END[order.0].saturating_sub(self.word(order).load(Relaxed) & TOP)
+    }
+
+    /// Frames in all stacks. For anyone.
+    pub(crate) fn cached_frames(&self) -> usize {
+        (0..ORDERS).map(|order| self.len(Order(order)) << order).sum()
+    }
+
+    /// Allocations served, of all orders. For anyone.
+    pub(crate) fn hits(&self) -> usize {
+        self.words.iter().fold(0, |hits, word| hits.wrapping_add(word.load(Relaxed) >> TOP_BITS))
+    }
+
+    /// Takes the newest run of an order. The stack of frames is empty if `open` is 0, and `STACK` is no limit.
+    ///
+    /// # Safety
+    /// The caller owns the slot.
+    #[inline]
+    pub(crate) unsafe fn pop(&self, order: Order, open: usize) -> Option<PhysAddr> {
+        let word = self.word(order).load(Relaxed);
+        let top = word & TOP;
+        let end = if order == Order::FRAME { open } else { END[order.0] };
+        if top >= end {
+            return None;
+        }
+        // SAFETY: `top` is below an end (`open` is at most the first), so in bounds; the owner alone reaches the array,
+        // and no reference into it lives.
+        let run = unsafe { self.places.get().cast::<PhysAddr>().add(top).read() };
+        self.word(order).store(word.wrapping_add((1 << TOP_BITS) + 1), Relaxed);
+        Some(run)
+    }
+
+    /// Puts a run on its stack; false if it is full. The stack of frames is full if `open` is 0.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and gives it the run.
+    #[inline]
+    pub(crate) unsafe fn push(&self, order: Order, start: PhysAddr, open: usize) -> bool {
+        let word = self.word(order).load(Relaxed);
+        let (base, room) = match order {
+            Order::FRAME => (0, open),
+            Order(order) => (END[order - 1], CAPACITY[order]),
+        };
+        let below = (word & TOP).wrapping_sub(1);
+        if below.wrapping_sub(base) >= room {
+            return false;
+        }
+        // SAFETY: `below` is one of this stack's places; the owner alone reaches the array, and no reference into it
+        // lives.
+        unsafe { self.places.get().cast::<PhysAddr>().add(below).write(start) };
+        self.word(order).store(word - 1, Relaxed);
+        true
+    }
+
+    /// The places of an order: the newest run is at `places.len() - len`, the oldest last.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and lets the result go before it calls anything else here but [`resize`](Self::resize).
+    #[expect(clippy::mut_from_ref, reason = "an UnsafeCell, owned by the caller")]
+    pub(crate) unsafe fn places(&self, order: Order) -> &mut [PhysAddr] {
+        let end = END[order.0];
+        // SAFETY: the owner alone reaches the array, and has no other reference into it.
+        unsafe { &mut (&mut *self.places.get())[end - CAPACITY[order.0]..end] }
+    }
+
+    /// Says how many runs of an order lie in its last places now.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and has arranged the places so; `len` is at most their number.
+    pub(crate) unsafe fn resize(&self, order: Order, len: usize) {
+        let word = self.word(order);
+        word.store(word.load(Relaxed) & !TOP | (END[order.0] - len), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_admitted_by_alignment_and_height() {
+        for order in (0..ORDERS).map(Order) {
+            for number in (0..4096).chain([1 << 20, (1 << 20) + 1]) {
+                let start = PhysAddr::from(number * FRAME_SIZE);
+                let aligned = number % order.frames() == 0 && number > 0;
+                // The limit counts in runs: a run that begins below it is low.
+                let low = order.0 == 9 || number / order.frames() <= 1000 / order.frames();
+                assert_eq!(order.admits(start, 1000), aligned && low, "{number} of {order:?}");
+                assert!(!order.admits(PhysAddr::from(number * FRAME_SIZE + 8), 1000));
+            }
+        }
+    }
+
+    #[test]
+    fn orders_are_those_of_aligned_powers_of_two() {
+        for count in 1..=2048usize {
+            for align in (0..12).map(|shift| FRAME_SIZE << shift) {
+                let order = Order::of(FrameLayout::new(count, align).unwrap()).map(|order| order.0);
+                let fits = count.is_power_of_two() && count <= 512 && align <= count * FRAME_SIZE;
+                assert_eq!(order, fits.then(|| count.ilog2() as usize), "{count} at {align:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn stacks_lie_side_by_side() {
+        let stacks = Stacks::new();
+        let runs = |order: Order| (1..=CAPACITY[order.0]).map(move |i| PhysAddr::from(i << 21 | order.0 << 40));
+        // SAFETY: nobody else has these stacks.
+        unsafe {
+            for order in (0..ORDERS).map(Order) {
+                assert_eq!(stacks.pop(order, STACK), None);
+                assert!(runs(order).all(|run| stacks.push(order, run, STACK)));
+                assert!(!stacks.push(order, PhysAddr::from(FRAME_SIZE), STACK));
+            }
+            assert!(!stacks.push(Order::FRAME, PhysAddr::from(FRAME_SIZE), 0));
+            assert_eq!(stacks.pop(Order::FRAME, 0), None);
+            for order in (0..ORDERS).map(Order) {
+                assert_eq!(stacks.len(order), CAPACITY[order.0]);
+                assert!(runs(order).rev().all(|run| stacks.pop(order, STACK) == Some(run)));
+            }
+        }
+        assert_eq!((stacks.cached_frames(), stacks.hits()), (0, PLACES));
+    }
+}
