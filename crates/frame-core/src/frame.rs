@@ -8,7 +8,7 @@
 
 use core::{fmt, marker::PhantomData, mem, num::NonZeroUsize, ptr};
 
-use log::{Level, debug, log_enabled};
+use log::{Level, debug};
 
 use crate::{AllocError, AxResult, FRAME_SIZE, FrameHal, PhysAddr};
 
@@ -173,7 +173,7 @@ impl<H: FrameHal> Drop for PhysFrame<H> {
             return;
         }
         let start = PhysAddr::from(self.start.get());
-        if log_enabled!(Level::Debug) {
+        if Level::Debug <= log::STATIC_MAX_LEVEL && Level::Debug <= log::max_level() {
             note_deallocated(start);
         }
         // SAFETY: this value owned the frame (invariant of `start`), and it is gone after this.

@@ -210,7 +210,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         if layout.is_single() {
             return self.alloc_frame();
         }
-        if P::TRUSTS {
+        if P::TRUSTS && Order::of(layout).is_some() {
             let (cpu, _pin) = self.cpus.pin();
             // SAFETY: pinned as `cpu` until the end of the block.
             if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {

@@ -9,8 +9,8 @@
 //!
 //! What this means for idle CPUs: nobody but the owner touches a slot, so the frames of a CPU that runs, but uses no
 //! frames, come back only when it next allocates or frees, or when an interrupt sent by `kick` makes it call
-//! [`drain_local`](PerCpu::drain_local). Until then `NoMemory` may be answered while up to 767 frames lie in its slot (159
-//! single ones, the rest in runs).
+//! [`drain_local`](PerCpu::drain_local). Until then `NoMemory` may be answered while up to 2015 frames lie in its slot (159
+//! single ones, 1024 in two huge frames, the rest in runs).
 //! A CPU that has left a request unanswered is not waited for again.
 
 use core::hint;

@@ -201,7 +201,7 @@ impl Owned<'_> {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<PhysAddr> {
         // SAFETY: this execution owns the slot.
-        unsafe { self.slot.stacks.pop(Order::FRAME, self.slot.request.length()) }
+        unsafe { self.slot.stacks.pop_frame(self.slot.request.length()) }
     }
 
     /// Puts a frame on the stack; false if it is full, or the owner was asked to hand everything back, or the frame
@@ -209,7 +209,7 @@ impl Owned<'_> {
     #[inline]
     pub(crate) fn push(&mut self, frame: PhysAddr) -> bool {
         // SAFETY: this execution owns the slot, and its caller gives the frame.
-        self.keeps(frame) && unsafe { self.slot.stacks.push(Order::FRAME, frame, self.slot.request.length()) }
+        self.keeps(frame) && unsafe { self.slot.stacks.push_frame(frame, self.slot.request.length()) }
     }
 
     /// Whether this is a frame, and one that is better kept than handed back.
@@ -225,7 +225,7 @@ impl Owned<'_> {
             return None;
         }
         // SAFETY: this execution owns the slot.
-        unsafe { self.slot.stacks.pop(order, STACK) }
+        unsafe { self.slot.stacks.pop(order) }
     }
 
     /// Puts a run on its stack; false if it is full, or the owner was asked to hand everything back, or the run is not
@@ -236,7 +236,7 @@ impl Owned<'_> {
             return false;
         }
         // SAFETY: this execution owns the slot, and its caller gives the run.
-        unsafe { self.slot.stacks.push(order, start, STACK) }
+        unsafe { self.slot.stacks.push(order, start) }
     }
 
     /// Whether this is a run, and one that is better kept than handed back.

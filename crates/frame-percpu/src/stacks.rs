@@ -1,7 +1,7 @@
 //! What a slot keeps to hand out again: a stack of free runs for each order.
 //!
 //! ```text
-//!  places  [ order 0: 128 frames | 1: 16 runs | 2: 16 | 3: 16 | 4: 8 | 5: 8 | 9: 2 ]
+//!  places  [ order 0: 128 frames | 1: 32 runs | 2: 32 | 3: 16 | 4: 16 | 5: 8 | 9: 2 ]
 //!
 //!  a stack  BASE      top                    END
 //!          [ unused  | newest ....... oldest ]        pop: places[top], top + 1     push: top - 1, places[top]
@@ -9,8 +9,8 @@
 //!
 //! A run of order `k` is `2^k` frames at a multiple of its size. Frames (order 0) are refilled in batches; a longer run
 //! enters when it is freed and leaves for an allocation of the same order, for backends give runs one by one. Any run
-//! may enter that its caller owns, however it was allocated, because ownership is by the frame. Orders without places
-//! have stacks that are always empty and always full: one path serves every order.
+//! may enter that its caller owns, however it was allocated, because ownership is by the frame. Other orders have
+//! no places: they pass by.
 //!
 //! A stack's word holds its top and, above it, how often it was popped, so that an allocation changes one word.
 //!
@@ -26,10 +26,12 @@ use frame_core::{FRAME_SIZE, FrameLayout, PhysAddr};
 
 use crate::request::STACK;
 
-/// Orders that a slot looks at: up to 2 MiB.
-const ORDERS: usize = 10;
-/// Runs of each order. Few of the larger ones: 608 frames in all, and two whole 2 MiB frames.
-const CAPACITY: [usize; ORDERS] = [STACK, 16, 16, 16, 8, 8, 0, 0, 0, 2];
+/// Orders that tables have: a power of two, so that a masked index needs no check.
+const ORDERS: usize = 16;
+/// The order of a huge frame of 2 MiB.
+const HUGE: usize = 9;
+/// Runs of each order. Few of the larger ones: 832 frames in all, and two whole huge frames.
+const CAPACITY: [usize; ORDERS] = [STACK, 32, 32, 16, 16, 8, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
 /// Where the stacks end; each begins where the one before ends.
 const END: [usize; ORDERS] = {
     let (mut end, mut order, mut sum) = ([0; ORDERS], 0, 0);
@@ -41,12 +43,21 @@ const END: [usize; ORDERS] = {
     end
 };
 const PLACES: usize = END[ORDERS - 1];
+/// A bit for each order that has places.
+const KEPT: u64 = {
+    let (mut kept, mut order) = (0, 0);
+    while order < ORDERS {
+        kept |= ((CAPACITY[order] > 0) as u64) << order;
+        order += 1;
+    }
+    kept
+};
 /// Bits of a word that hold the top.
 const TOP_BITS: u32 = 8;
 const TOP: usize = (1 << TOP_BITS) - 1;
 const _: () = assert!(PLACES <= TOP);
 
-/// An order of runs, 0 to 9.
+/// An order of runs that has places: 0 to 5, or 9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order(usize);
 
@@ -54,19 +65,35 @@ impl Order {
     /// Single frames.
     pub(crate) const FRAME: Self = Self(0);
 
-    /// The order of a layout, if it is one that slots look at: a power of two of frames, aligned to no more than its
-    /// size.
+    /// The order of a layout, if slots keep such runs: a power of two of frames, aligned to no more than its size.
     #[inline]
     pub(crate) fn of(layout: FrameLayout) -> Option<Self> {
         let order = layout.count().trailing_zeros() as usize;
         // No short cuts: a branch that goes either way costs more than all of it.
-        let fits = layout.count().is_power_of_two() & (layout.align() <= layout.size()) & (order < ORDERS);
+        let kept = KEPT >> (order % 64) & 1 != 0;
+        let fits = layout.count().is_power_of_two() & (layout.align() <= layout.size()) & kept;
         fits.then_some(Self(order))
     }
 
     /// Every order that has places, single frames apart.
     pub(crate) fn runs() -> impl Iterator<Item = Self> {
-        (1..ORDERS).filter(|&order| CAPACITY[order] > 0).map(Self)
+        (1..ORDERS).filter(|&order| KEPT >> order & 1 != 0).map(Self)
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0 % ORDERS
+    }
+
+    /// Where the order's places end.
+    #[inline]
+    fn end(self) -> usize {
+        END[self.index()]
+    }
+
+    #[inline]
+    fn capacity(self) -> usize {
+        CAPACITY[self.index()]
     }
 
     /// Frames in a run.
@@ -84,7 +111,7 @@ impl Order {
     /// alignment on top.
     #[inline]
     pub(crate) fn admits(self, start: PhysAddr, highest: usize) -> bool {
-        let highest = if self.0 == ORDERS - 1 { usize::MAX / FRAME_SIZE } else { highest };
+        let highest = if self.0 == HUGE { usize::MAX / FRAME_SIZE } else { highest };
         let number = start.as_usize().rotate_right(FRAME_SIZE.trailing_zeros() + self.0 as u32);
         number.wrapping_sub(1) < highest >> self.0
     }
@@ -109,18 +136,17 @@ impl Stacks {
 
     #[inline]
     fn word(&self, order: Order) -> &AtomicUsize {
-        // SAFETY: an `Order` is below `ORDERS` by construction: `of` and `runs` check it.
-        unsafe { self.words.get_unchecked(order.0) }
+        &self.words[order.index()]
     }
 
     /// Runs of an order. For anyone: a slot at work is read in halves.
     pub(crate) fn len(&self, order: Order) -> usize {
-        END[order.0].saturating_sub(self.word(order).load(Relaxed) & TOP)
+        order.end().saturating_sub(self.word(order).load(Relaxed) & TOP)
     }
 
     /// Frames in all stacks. For anyone.
     pub(crate) fn cached_frames(&self) -> usize {
-        (0..ORDERS).map(|order| self.len(Order(order)) << order).sum()
+        (0..=HUGE).map(|order| self.len(Order(order)) << order).sum()
     }
 
     /// Allocations served, of all orders. For anyone.
@@ -128,36 +154,67 @@ impl Stacks {
         self.words.iter().fold(0, |hits, word| hits.wrapping_add(word.load(Relaxed) >> TOP_BITS))
     }
 
-    /// Takes the newest run of an order. The stack of frames is empty if `open` is 0, and `STACK` is no limit.
+    /// Takes the newest run of an order.
     ///
     /// # Safety
     /// The caller owns the slot.
     #[inline]
-    pub(crate) unsafe fn pop(&self, order: Order, open: usize) -> Option<PhysAddr> {
+    pub(crate) unsafe fn pop(&self, order: Order) -> Option<PhysAddr> {
+        // SAFETY: the caller's promise; the end is the order's.
+        unsafe { self.pop_below(order, order.end()) }
+    }
+
+    /// Puts a run on its stack; false if it is full.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and gives it the run.
+    #[inline]
+    pub(crate) unsafe fn push(&self, order: Order, start: PhysAddr) -> bool {
+        // SAFETY: the caller's promise; these are the order's places.
+        unsafe { self.push_within(order, start, order.end() - order.capacity(), order.capacity()) }
+    }
+
+    /// [`pop`](Self::pop) of a frame, from a stack that looks empty if `open` is 0, and is as it is if it is [`STACK`].
+    ///
+    /// # Safety
+    /// The caller owns the slot, and `open` is one of these two.
+    #[inline]
+    pub(crate) unsafe fn pop_frame(&self, open: usize) -> Option<PhysAddr> {
+        // SAFETY: the caller's promise; `open` is the end of the first stack, or below it.
+        unsafe { self.pop_below(Order::FRAME, open) }
+    }
+
+    /// [`push`](Self::push) of a frame, onto a stack that looks full if `open` is 0, and is as it is if it is [`STACK`].
+    ///
+    /// # Safety
+    /// The caller owns the slot, gives it the frame, and `open` is one of these two.
+    #[inline]
+    pub(crate) unsafe fn push_frame(&self, frame: PhysAddr, open: usize) -> bool {
+        // SAFETY: the caller's promise; these are the places of the first stack, or none.
+        unsafe { self.push_within(Order::FRAME, frame, 0, open) }
+    }
+
+    /// # Safety
+    /// The caller owns the slot; `end` is at most the order's.
+    #[inline(always)]
+    unsafe fn pop_below(&self, order: Order, end: usize) -> Option<PhysAddr> {
         let word = self.word(order).load(Relaxed);
         let top = word & TOP;
-        let end = if order == Order::FRAME { open } else { END[order.0] };
         if top >= end {
             return None;
         }
-        // SAFETY: `top` is below an end (`open` is at most the first), so in bounds; the owner alone reaches the array,
-        // and no reference into it lives.
+        // SAFETY: `top` is below an end, so in bounds; the owner alone reaches the array, and no reference into it
+        // lives.
         let run = unsafe { self.places.get().cast::<PhysAddr>().add(top).read() };
         self.word(order).store(word.wrapping_add((1 << TOP_BITS) + 1), Relaxed);
         Some(run)
     }
 
-    /// Puts a run on its stack; false if it is full. The stack of frames is full if `open` is 0.
-    ///
     /// # Safety
-    /// The caller owns the slot, and gives it the run.
-    #[inline]
-    pub(crate) unsafe fn push(&self, order: Order, start: PhysAddr, open: usize) -> bool {
+    /// The caller owns the slot and gives it the run; `room` places from `base` on are the order's, or `room` is 0.
+    #[inline(always)]
+    unsafe fn push_within(&self, order: Order, start: PhysAddr, base: usize, room: usize) -> bool {
         let word = self.word(order).load(Relaxed);
-        let (base, room) = match order {
-            Order::FRAME => (0, open),
-            Order(order) => (END[order - 1], CAPACITY[order]),
-        };
         let below = (word & TOP).wrapping_sub(1);
         if below.wrapping_sub(base) >= room {
             return false;
@@ -175,9 +232,9 @@ impl Stacks {
     /// The caller owns the slot, and lets the result go before it calls anything else here but [`resize`](Self::resize).
     #[expect(clippy::mut_from_ref, reason = "an UnsafeCell, owned by the caller")]
     pub(crate) unsafe fn places(&self, order: Order) -> &mut [PhysAddr] {
-        let end = END[order.0];
+        let end = order.end();
         // SAFETY: the owner alone reaches the array, and has no other reference into it.
-        unsafe { &mut (&mut *self.places.get())[end - CAPACITY[order.0]..end] }
+        unsafe { &mut (&mut *self.places.get())[end - order.capacity()..end] }
     }
 
     /// Says how many runs of an order lie in its last places now.
@@ -186,7 +243,7 @@ impl Stacks {
     /// The caller owns the slot, and has arranged the places so; `len` is at most their number.
     pub(crate) unsafe fn resize(&self, order: Order, len: usize) {
         let word = self.word(order);
-        word.store(word.load(Relaxed) & !TOP | (END[order.0] - len), Relaxed);
+        word.store(word.load(Relaxed) & !TOP | (order.end() - len), Relaxed);
     }
 }
 
@@ -196,12 +253,12 @@ mod tests {
 
     #[test]
     fn starts_are_admitted_by_alignment_and_height() {
-        for order in (0..ORDERS).map(Order) {
+        for order in (0..=HUGE).map(Order) {
             for number in (0..4096).chain([1 << 20, (1 << 20) + 1]) {
                 let start = PhysAddr::from(number * FRAME_SIZE);
                 let aligned = number % order.frames() == 0 && number > 0;
                 // The limit counts in runs: a run that begins below it is low.
-                let low = order.0 == 9 || number / order.frames() <= 1000 / order.frames();
+                let low = order.0 == HUGE || number / order.frames() <= 1000 / order.frames();
                 assert_eq!(order.admits(start, 1000), aligned && low, "{number} of {order:?}");
                 assert!(!order.admits(PhysAddr::from(number * FRAME_SIZE + 8), 1000));
             }
@@ -213,7 +270,8 @@ mod tests {
         for count in 1..=2048usize {
             for align in (0..12).map(|shift| FRAME_SIZE << shift) {
                 let order = Order::of(FrameLayout::new(count, align).unwrap()).map(|order| order.0);
-                let fits = count.is_power_of_two() && count <= 512 && align <= count * FRAME_SIZE;
+                let kept = [1, 2, 4, 8, 16, 32, 512].contains(&count);
+                let fits = kept && align <= count * FRAME_SIZE;
                 assert_eq!(order, fits.then(|| count.ilog2() as usize), "{count} at {align:#x}");
             }
         }
@@ -222,19 +280,19 @@ mod tests {
     #[test]
     fn stacks_lie_side_by_side() {
         let stacks = Stacks::new();
-        let runs = |order: Order| (1..=CAPACITY[order.0]).map(move |i| PhysAddr::from(i << 21 | order.0 << 40));
+        let runs = |order: Order| (1..=order.capacity()).map(move |i| PhysAddr::from(i << 21 | order.0 << 40));
         // SAFETY: nobody else has these stacks.
         unsafe {
             for order in (0..ORDERS).map(Order) {
-                assert_eq!(stacks.pop(order, STACK), None);
-                assert!(runs(order).all(|run| stacks.push(order, run, STACK)));
-                assert!(!stacks.push(order, PhysAddr::from(FRAME_SIZE), STACK));
+                assert_eq!(stacks.pop(order), None);
+                assert!(runs(order).all(|run| stacks.push(order, run)));
+                assert!(!stacks.push(order, PhysAddr::from(FRAME_SIZE)));
             }
-            assert!(!stacks.push(Order::FRAME, PhysAddr::from(FRAME_SIZE), 0));
-            assert_eq!(stacks.pop(Order::FRAME, 0), None);
+            assert!(!stacks.push_frame(PhysAddr::from(FRAME_SIZE), 0));
+            assert_eq!(stacks.pop_frame(0), None);
             for order in (0..ORDERS).map(Order) {
-                assert_eq!(stacks.len(order), CAPACITY[order.0]);
-                assert!(runs(order).rev().all(|run| stacks.pop(order, STACK) == Some(run)));
+                assert_eq!(stacks.len(order), order.capacity());
+                assert!(runs(order).rev().all(|run| stacks.pop(order) == Some(run)));
             }
         }
         assert_eq!((stacks.cached_frames(), stacks.hits()), (0, PLACES));

@@ -213,7 +213,7 @@ impl<P: Policy> Model<'_, P> {
         for cpu in 0..CPUS {
             let stats = self.cache.cpu_stats(CpuIndex(cpu)).unwrap();
             assert_eq!((stats.refusals, stats.bypasses), (0, 0));
-            assert!(stats.cached_frames <= 159 + 608, "{stats:?}");
+            assert!(stats.cached_frames <= 159 + 832 + 1024, "{stats:?}");
         }
     }
 }

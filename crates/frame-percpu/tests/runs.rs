@@ -1,4 +1,4 @@
-//! Small runs circulate through their magazines under a trusting policy; nothing is lost in them.
+//! Small runs circulate through stacks under a trusting policy; nothing is lost there.
 
 mod common;
 
@@ -31,14 +31,14 @@ fn a_freed_run_is_handed_out_again_without_the_backend() {
     }
     assert_eq!(cache.cached_frames(), 2 + 4 + 8 + 16 + 32);
     assert_eq!(cache.stats().free_frames, 1000);
-    // Before a larger request fails, and for single frames, what lies in magazines is given back.
+    // Before a larger request fails, and for single frames, what lies in the stacks is given back.
     let whole = FrameLayout::contiguous(1000).unwrap();
     assert_eq!(cache.alloc(whole), Ok(addr(1)));
     assert_eq!(cache.cached_frames(), 0);
 }
 
 #[test]
-fn magazines_hold_no_more_than_their_share_and_no_run_that_does_not_fit() {
+fn stacks_hold_no_more_than_their_share_and_no_run_that_does_not_fit() {
     let (mut slots, cpus) = (slots(1), SimCpus::default());
     let cache = PerCpu::new(SetBackend::new(range(1, 4000)), &cpus);
     cache.attach(&mut slots).unwrap();
@@ -49,7 +49,7 @@ fn magazines_hold_no_more_than_their_share_and_no_run_that_does_not_fit() {
             unsafe { cache.dealloc(run, aligned(order)) }.unwrap();
         }
     }
-    assert!((300..=608).contains(&cache.cached_frames()), "{} frames in magazines", cache.cached_frames());
+    assert!((400..=832).contains(&cache.cached_frames()), "{} frames in stacks", cache.cached_frames());
     assert_eq!(cache.stats().free_frames, 4000);
     cache.drain_local();
     assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 4000));
@@ -63,6 +63,31 @@ fn magazines_hold_no_more_than_their_share_and_no_run_that_does_not_fit() {
     assert_eq!(number(run) % 64, 0);
     // SAFETY: just allocated.
     unsafe { cache.dealloc(run, wide) }.unwrap();
+    assert_eq!(cache.cached_frames(), 0);
+}
+
+#[test]
+fn whole_huge_frames_are_kept_wherever_they_lie() {
+    let (mut slots, cpus) = (slots(1), SimCpus::default());
+    let cache = PerCpu::new(SetBackend::new(range(512, 8 * 512)), &cpus);
+    cache.backend().watermark.store(600 * FRAME_SIZE, Relaxed);
+    cache.attach(&mut slots).unwrap();
+    let runs: Vec<_> = (0..4).map(|_| cache.alloc(FrameLayout::HUGE_2M).unwrap()).collect();
+    for &run in &runs {
+        // SAFETY: allocated above.
+        unsafe { cache.dealloc(run, FrameLayout::HUGE_2M) }.unwrap();
+        assert_eq!(cache.stats().free_frames, cache.backend().free_count() + cache.cached_frames());
+    }
+    assert_eq!(cache.cached_frames(), 2 * 512, "two, whatever comes");
+    let calls = cache.backend().run_calls.load(Relaxed);
+    assert_eq!(cache.alloc(FrameLayout::HUGE_2M), Ok(runs[3]));
+    assert_eq!(cache.alloc(FrameLayout::HUGE_2M), Ok(runs[2]));
+    assert_eq!((cache.cached_frames(), cache.backend().run_calls.load(Relaxed)), (0, calls));
+
+    // 512 frames across a boundary are no huge frame.
+    cache.alloc_at(range(7 * 512 + 8, 512)).unwrap();
+    // SAFETY: just allocated.
+    unsafe { cache.dealloc(addr(7 * 512 + 8), FrameLayout::contiguous(512).unwrap()) }.unwrap();
     assert_eq!(cache.cached_frames(), 0);
 }
 
