@@ -30,6 +30,8 @@ enum Task {
     Kernel(machine::KernelArgs),
     /// Boots the example hypervisor on a simulated x86 with VMX.
     Hypervisor(machine::HypervisorArgs),
+    /// Boots a kernel with a disk driver on our frames, and compares the disk afterwards.
+    Virtio(machine::VirtioArgs),
     /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
     SeededFaults,
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Task::Msrv => msrv::msrv(),
         Task::Kernel(arguments) => machine::kernel(&arguments).and_then(machine::Outcome::told),
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
+        Task::Virtio(arguments) => machine::virtio(&arguments).and_then(machine::Outcome::told),
         Task::SeededFaults => machine::seeded_faults().and_then(machine::Outcome::told),
     };
     match result {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{
     command::{Failure, cargo, root, run, run_lines},
-    machine::{self, HypervisorArgs, KernelArgs, Outcome},
+    machine::{self, HypervisorArgs, KernelArgs, Outcome, VirtioArgs},
 };
 
 /// What ran.
@@ -58,6 +58,8 @@ impl fmt::Display for Tally {
 pub(crate) fn test() -> Result<(), Failure> {
     let mut tally = Tally::default();
     cargo_test(&mut tally, cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    // The adapters, each behind the feature of its crate's name.
+    cargo_test(&mut tally, cargo(&["test", "--package", "frame-allocator", "--all-features", "--lib"]))?;
     model_check(&mut tally)?;
     freestanding(&mut tally);
     machines(&mut tally);
@@ -94,10 +96,16 @@ fn freestanding(tally: &mut Tally) {
     }
 }
 
-/// The kernels that embed the toolkit, on machines of several processors, and the hypervisor, on machines with VMX. Where they cannot run, they count as skipped;
-/// on a machine that was made for testing (`CI`), a skip is a failure.
+/// The kernels that embed the toolkit, on machines of several processors; a disk driver on our frames; and the hypervisor,
+/// on machines with VMX. Where they cannot run, they count as skipped; on a machine that was made for testing (`CI`), a
+/// skip is a failure.
 fn machines(tally: &mut Tally) {
-    for outcome in [machine::kernel(&KernelArgs::ALL), machine::hypervisor(&HypervisorArgs::ALL)] {
+    let outcomes = [
+        machine::kernel(&KernelArgs::ALL),
+        machine::virtio(&VirtioArgs::ALL),
+        machine::hypervisor(&HypervisorArgs::ALL),
+    ];
+    for outcome in outcomes {
         match outcome {
             Ok(Outcome::Passed { runs, .. }) => tally.passed += runs,
             Ok(skipped) if std::env::var_os("CI").is_none() => {

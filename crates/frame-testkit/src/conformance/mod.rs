@@ -71,6 +71,9 @@ macro_rules! cases {
                 $dollar name(stringify!($case));
                 $case::<$dollar backend>();
             )*};
+            (@names) => {
+                &[$(stringify!($case)),*]
+            };
         }
     };
 }
@@ -119,6 +122,10 @@ cases! { $ __for_each_threaded_case:
 
 #[cfg(not(feature = "std"))]
 cases! { $ __for_each_threaded_case: }
+
+/// The names of the cases that need no threads, in order: what [`run_all`] runs where there is no `std`. Whoever
+/// judges such a run from outside demands as many.
+pub const CASES: &[&str] = __for_each_case!(@names);
 
 /// Runs every case, without a test harness: in a kernel, say. `name` is told each case's name before it starts; a
 /// fault is a panic.

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use frame_testkit::conformance;
+
 use super::{Outcome, bochs::Bochs, firmware, image, packages, qemu::Qemu, run::Ended, verdict};
 use crate::command::Failure;
 
@@ -46,9 +48,6 @@ impl KernelArgs {
 /// Allocators that the kernel can be booted with.
 const BACKENDS: [&str; 7] =
     ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
-
-/// Cases in the conformance suite of `frame-testkit`, as the kernel can run it (without threads).
-const SUITE_CASES: usize = 29;
 
 /// Much longer than any run takes: a machine that needs it hangs.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -165,7 +164,7 @@ impl Machine {
             return Bochs { model: "corei7_haswell_4770", cpus, memory_mib, command_line }.run(image, LIMIT);
         }
         let module = self.map.as_ref().map(|(_, text)| text.as_str());
-        Qemu { cpus, memory_mib, command_line, module }.run(image, LIMIT)
+        Qemu { cpus, memory_mib, command_line, module, disk: None }.run(image, LIMIT)
     }
 
     /// How many checks passed, if all did that must have.
@@ -211,7 +210,7 @@ fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
         cases.push(("offlining", 11));
     }
     cases.push(("a region added in use", 7));
-    cases.push(("conformance suite", 3 + SUITE_CASES));
+    cases.push(("conformance suite", 3 + conformance::CASES.len()));
     cases
 }
 

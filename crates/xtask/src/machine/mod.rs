@@ -15,10 +15,12 @@ mod qemu;
 mod run;
 mod seeded;
 mod verdict;
+mod virtio;
 
 pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
 pub(crate) use seeded::seeded_faults;
+pub(crate) use virtio::{VirtioArgs, virtio};
 
 /// What came of a command that boots machines, when nothing failed.
 #[derive(Debug)]

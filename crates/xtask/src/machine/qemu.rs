@@ -22,6 +22,8 @@ pub(super) struct Qemu<'a> {
     pub(super) command_line: &'a str,
     /// A Multiboot module.
     pub(super) module: Option<&'a str>,
+    /// The image of a virtio disk.
+    pub(super) disk: Option<&'a Path>,
 }
 
 /// What `isa-debug-exit` makes of the kernel's 0x10.
@@ -46,6 +48,10 @@ impl Qemu<'_> {
             let path = scratch.join("module");
             fs::write(&path, module).map_err(|error| format!("{}: {error}", path.display()))?;
             command.arg("-initrd").arg(path);
+        }
+        if let Some(disk) = self.disk {
+            command.arg("-drive").arg(argument("if=none,id=disk,format=raw,file=", disk));
+            command.args(["-device", "virtio-blk-pci,drive=disk,disable-legacy=on"]);
         }
         let mut ended = run::watch(command, SUCCESS, limit)?;
         ended.serial = String::from_utf8_lossy(&fs::read(&serial).unwrap_or_default()).into_owned();

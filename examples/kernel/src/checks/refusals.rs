@@ -15,30 +15,31 @@ use crate::{
 
 pub fn refusals<S: Subject>(bench: &Bench<S>) {
     let hand = Hand::<S>::new(0);
-    let pair = FrameLayout::contiguous(2).expect("two frames");
-    let four = FrameLayout::new(4, 4 * FRAME_SIZE).expect("four frames");
+    // Counts that are no power of two: a cache that trusts keeps no such run, so that every allocator sees these at once.
+    let three = FrameLayout::contiguous(3).expect("three frames");
+    let six = FrameLayout::new(6, 8 * FRAME_SIZE).expect("six frames");
     let error = |frame, kind| Err(DeallocError::new(frame, kind));
 
-    let Ok(run) = hand.alloc(four) else {
-        check!(false, "four frames");
+    let Ok(run) = hand.alloc(six) else {
+        check!(false, "six frames");
         return;
     };
     // Ownership is by the frame: a part may go on its own, and then it is free.
-    let (second, third) = (run + FRAME_SIZE, run + 2 * FRAME_SIZE);
-    hand.free(third, pair);
-    check_eq!(bench.used(), 2, "frames in use after a part was freed");
-    check_eq!(free_wrongly::<S>(run, four), error(third, Kind::NotAllocated), "a run, half of it free");
-    check_eq!(bench.used(), 2, "frames in use after a refusal");
-    check_eq!(free_wrongly::<S>(third, pair), error(third, Kind::NotAllocated), "a double free of a run");
-    check_eq!(free_wrongly::<S>(second, four), error(second, Kind::Misaligned), "a misaligned free");
-    hand.free(run, pair);
+    let (second, fourth) = (run + FRAME_SIZE, run + 3 * FRAME_SIZE);
+    hand.free(fourth, three);
+    check_eq!(bench.used(), 3, "frames in use after a part was freed");
+    check_eq!(free_wrongly::<S>(run, six), error(fourth, Kind::NotAllocated), "a run, half of it free");
+    check_eq!(bench.used(), 3, "frames in use after a refusal");
+    check_eq!(free_wrongly::<S>(fourth, three), error(fourth, Kind::NotAllocated), "a double free of a run");
+    check_eq!(free_wrongly::<S>(second, six), error(second, Kind::Misaligned), "a misaligned free");
+    hand.free(run, three);
 
     let image = PhysAddr::from(machine::image().start);
-    check_eq!(free_wrongly::<S>(image, pair), error(image, Kind::NotManaged), "frames of the kernel");
+    check_eq!(free_wrongly::<S>(image, three), error(image, Kind::NotManaged), "frames of the kernel");
     let beyond = PhysAddr::from(machine::MAPPED_BYTES);
-    check_eq!(free_wrongly::<S>(beyond, pair), error(beyond, Kind::NotManaged), "frames beyond all memory");
+    check_eq!(free_wrongly::<S>(beyond, three), error(beyond, Kind::NotManaged), "frames beyond all memory");
     let zero = PhysAddr::from(0);
-    let refused = free_wrongly::<S>(zero, pair);
+    let refused = free_wrongly::<S>(zero, three);
     check!(matches!(refused, Err(DeallocError { frame, .. }) if frame == zero), "frame 0: {refused:?}");
 
     let Ok(single) = hand.alloc(FrameLayout::SINGLE) else {
