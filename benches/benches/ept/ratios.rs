@@ -1,0 +1,50 @@
+//! The comparison as a table: both contenders in turn, medians, and the ratio.
+
+use std::time::Instant;
+
+use crate::{
+    bitmaps,
+    tables::{Ours, Peer},
+    timed,
+    work::{LARGE_ROWS, ROWS},
+};
+
+/// Rounds of a row; the first is thrown away.
+const ROUNDS: usize = 21;
+
+pub(crate) fn print() {
+    let picked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = |name: &str| picked.is_empty() || picked.iter().any(|word| name.contains(word));
+    println!("ns for each page; a ratio above 1 means that vmx-structs is faster by so much");
+    println!("{:<32}{:>14}{:>24}{:>8}", "", "vmx-structs", "page_table_multiarch", "ratio");
+    for (row, rounds) in ROWS.iter().map(|row| (row, ROUNDS)).chain(LARGE_ROWS.iter().map(|row| (row, 3))) {
+        if !wanted(row.name) {
+            continue;
+        }
+        let pages = row.pages();
+        let mut times = [const { Vec::new() }; 2];
+        for round in 0..rounds {
+            let ours = timed::<Ours>(row, &pages);
+            let peer = timed::<Peer>(row, &pages);
+            if round > 0 {
+                times[0].push(ours.as_nanos());
+                times[1].push(peer.as_nanos());
+            }
+        }
+        let [ours, peer] = times.map(|times| median(times) / row.operations() as f64);
+        println!("{:<32}{ours:>14.2}{peer:>24.2}{:>8.2}", row.name, peer / ours);
+    }
+    for (name, set_up) in bitmaps::ROWS.iter().filter(|(name, _)| wanted(name)) {
+        let times = (0..1000).map(|_| {
+            let start = Instant::now();
+            set_up();
+            start.elapsed().as_nanos()
+        });
+        println!("{name:<32}{:>14.2}", median(times.collect()));
+    }
+}
+
+fn median(mut times: Vec<u128>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2] as f64
+}

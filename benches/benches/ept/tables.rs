@@ -1,0 +1,234 @@
+//! The two contenders.
+//!
+//! What ours does beside what the peer does: it refuses what is misaligned, too wide or not supported by the processor
+//! (the peer rounds and masks); takes each entry by an atomic operation, for a processor may be setting flags in it; frees a
+//! table that becomes empty, and hands it out in the token for the INVEPT that each change owes; leaves the tables as they
+//! were when a change fails half-way; has the depth of the tables and the meaning of their bits as data, where the peer
+//! has constants. The peer notes the pages for `INVLPG`, until they are too many.
+
+use frame_allocator::{PhysAddr, VirtAddr};
+use page_table_entry::x86_64::X64PTE;
+use page_table_multiarch::{MappingFlags, PageSize as PeerSize, PageTable64, PagingMetaData};
+use vmx_structs::{
+    CpuModel, Ept, EptAccess, EptAttributes, EptConfig, EptFlags, EptMemoryType, GuestPhysAddr, GuestRange,
+    PageSize,
+};
+
+use crate::frames::{Handler, Host};
+
+/// A mapping of a page: guest and host address.
+pub(crate) type Page = (u64, u64);
+
+/// What both can do.
+pub(crate) trait Tables: Sized {
+    const NAME: &'static str;
+
+    fn new() -> Self;
+    fn map(&mut self, pages: &[Page], size: PageSize);
+    fn unmap(&mut self, pages: &[Page]);
+    /// Makes them read-only.
+    fn protect(&mut self, pages: &[Page]);
+    /// The sum of the host addresses of these addresses.
+    fn query(&self, pages: &[Page]) -> u64;
+    /// As `query`, with a check that a read is allowed.
+    fn translate(&self, pages: &[Page]) -> u64;
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64);
+    fn unmap_range(&mut self, guest: u64, bytes: u64);
+    fn protect_range(&mut self, guest: u64, bytes: u64);
+    /// Host address, size, and whether it can be written.
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)>;
+}
+
+pub(crate) struct Ours(Ept<Host>);
+
+impl Tables for Ours {
+    const NAME: &'static str = "vmx-structs";
+
+    fn new() -> Self {
+        let newest = CpuModel::by_id("everything").expect("a model of this name").capabilities();
+        Self(Ept::new(EptConfig::new(&newest).expect("EPT")).expect("a frame"))
+    }
+
+    #[inline]
+    fn map(&mut self, pages: &[Page], size: PageSize) {
+        for &(guest, host) in pages {
+            let mapped = self.0.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
+            mapped.expect("vacant");
+        }
+    }
+
+    #[inline]
+    fn unmap(&mut self, pages: &[Page]) {
+        for &(guest, _) in pages {
+            let (_, invalidation) = self.0.unmap(GuestPhysAddr::new(guest)).expect("mapped");
+            invalidation.waive();
+        }
+    }
+
+    #[inline]
+    fn protect(&mut self, pages: &[Page]) {
+        for &(guest, _) in pages {
+            let page = GuestRange::new(GuestPhysAddr::new(guest), 1).expect("a page");
+            self.0.protect(page, READ_ONLY).expect("mapped").waive();
+        }
+    }
+
+    #[inline]
+    fn query(&self, pages: &[Page]) -> u64 {
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let leaf = self.0.query(GuestPhysAddr::new(guest)).expect("mapped");
+            let attributes = leaf.attributes().expect("a memory type");
+            sum = sum.wrapping_add(leaf.host().as_usize() as u64 + (guest & (leaf.size().bytes() - 1)));
+            sum = sum.wrapping_add(u64::from(attributes.flags.contains(EptFlags::WRITE)));
+        }
+        sum
+    }
+
+    #[inline]
+    fn translate(&self, pages: &[Page]) -> u64 {
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let seen = self.0.translate(GuestPhysAddr::new(guest), EptAccess::READ).expect("allowed");
+            sum = sum.wrapping_add(seen.host.as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(seen.flags.contains(EptFlags::WRITE)));
+        }
+        sum
+    }
+
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
+        self.0.map_range(range(guest, bytes), host_address(host), EptAttributes::RAM).expect("vacant");
+    }
+
+    fn unmap_range(&mut self, guest: u64, bytes: u64) {
+        self.0.unmap_range(range(guest, bytes)).expect("frames").waive();
+    }
+
+    fn protect_range(&mut self, guest: u64, bytes: u64) {
+        self.0.protect(range(guest, bytes), READ_ONLY).expect("mapped").waive();
+    }
+
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
+        let leaf = self.0.query(GuestPhysAddr::new(guest))?;
+        let attributes = leaf.attributes()?;
+        assert!(
+            attributes.flags.contains(EptFlags::READ) && attributes.memory_type == EptMemoryType::WriteBack
+        );
+        let offset = guest & (leaf.size().bytes() - 1);
+        let writable = attributes.flags.contains(EptFlags::WRITE);
+        Some((leaf.host().as_usize() as u64 + offset, leaf.size().bytes(), writable))
+    }
+}
+
+const READ_ONLY: EptAttributes = EptAttributes::RAM.with_flags(EptFlags::READ);
+
+fn range(guest: u64, bytes: u64) -> GuestRange {
+    GuestRange::new(GuestPhysAddr::new(guest), bytes / 4096).expect("a range of frames")
+}
+
+#[inline]
+fn host_address(host: u64) -> PhysAddr {
+    PhysAddr::from(host as usize)
+}
+
+/// x86 paging in the shape of EPT: 4 levels, addresses of 52 bits.
+pub(crate) struct Meta;
+
+impl PagingMetaData for Meta {
+    const LEVELS: usize = 4;
+    const PA_MAX_BITS: usize = 52;
+    const VA_MAX_BITS: usize = 48;
+    type VirtAddr = VirtAddr;
+
+    #[inline]
+    fn flush_tlb(_: Option<VirtAddr>) {}
+}
+
+pub(crate) struct Peer(PageTable64<Meta, X64PTE, Handler>);
+
+const ALL: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(MappingFlags::EXECUTE);
+
+/// One cursor for all pages, as is meant.
+impl Tables for Peer {
+    const NAME: &'static str = "page_table_multiarch";
+
+    fn new() -> Self {
+        Self(PageTable64::try_new().expect("a frame"))
+    }
+
+    #[inline]
+    fn map(&mut self, pages: &[Page], size: PageSize) {
+        let size = match size {
+            PageSize::Size4K => PeerSize::Size4K,
+            PageSize::Size2M => PeerSize::Size2M,
+            PageSize::Size1G => PeerSize::Size1G,
+        };
+        let mut cursor = self.0.cursor();
+        for &(guest, host) in pages {
+            cursor.map(virt(guest), host_address(host), size, ALL).expect("vacant");
+        }
+    }
+
+    #[inline]
+    fn unmap(&mut self, pages: &[Page]) {
+        let mut cursor = self.0.cursor();
+        for &(guest, _) in pages {
+            cursor.unmap(virt(guest)).expect("mapped");
+        }
+    }
+
+    #[inline]
+    fn protect(&mut self, pages: &[Page]) {
+        let mut cursor = self.0.cursor();
+        for &(guest, _) in pages {
+            cursor.protect(virt(guest), MappingFlags::READ).expect("mapped");
+        }
+    }
+
+    #[inline]
+    fn query(&self, pages: &[Page]) -> u64 {
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let (host, flags, _) = self.0.query(virt(guest)).expect("mapped");
+            sum = sum.wrapping_add(host.as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(flags.contains(MappingFlags::WRITE)));
+        }
+        sum
+    }
+
+    #[inline]
+    fn translate(&self, pages: &[Page]) -> u64 {
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let (host, flags, _) = self.0.query(virt(guest)).expect("mapped");
+            assert!(flags.contains(MappingFlags::READ));
+            sum = sum.wrapping_add(host.as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(flags.contains(MappingFlags::WRITE)));
+        }
+        sum
+    }
+
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
+        let to_host = |at: VirtAddr| host_address(host + (at.as_usize() as u64 - guest));
+        let mut cursor = self.0.cursor();
+        cursor.map_region(virt(guest), to_host, bytes as usize, ALL, true).expect("vacant");
+    }
+
+    fn unmap_range(&mut self, guest: u64, bytes: u64) {
+        self.0.cursor().unmap_region(virt(guest), bytes as usize).expect("mapped");
+    }
+
+    fn protect_range(&mut self, guest: u64, bytes: u64) {
+        self.0.cursor().protect_region(virt(guest), bytes as usize, MappingFlags::READ).expect("mapped");
+    }
+
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
+        let (host, flags, size) = self.0.query(virt(guest)).ok()?;
+        Some((host.as_usize() as u64, size as u64, flags.contains(MappingFlags::WRITE)))
+    }
+}
+
+#[inline]
+fn virt(guest: u64) -> VirtAddr {
+    VirtAddr::from(guest as usize)
+}
