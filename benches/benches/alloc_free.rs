@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use frame_benches::{
-    Race,
-    arena::arena,
-    roster,
+    Race, roster, verified,
     work::{Churn, Sample},
 };
 
@@ -25,12 +23,7 @@ fn group(
 ) {
     let mut group = criterion.benchmark_group(name);
     for entry in roster().into_iter().filter(takes_part) {
-        let memory = arena(GIB).expect("address space");
-        let contender = (entry.build)(memory.clone());
-        if !contender.can(order) {
-            continue;
-        }
-        contender.verify(memory, 1 << 14).unwrap_or_else(|fault| panic!("{}: {fault}", entry.name));
+        let Some(contender) = verified(&entry).filter(|contender| contender.can(order)) else { continue };
         group.bench_function(entry.name, |bencher| {
             bencher.iter_custom(|iterations| {
                 // At least this many, so that a loop's start-up does not show; scaled back to what was asked.
@@ -50,8 +43,14 @@ fn pairs(criterion: &mut Criterion) {
 }
 
 fn bulk(criterion: &mut Criterion) {
-    group(criterion, "alloc_free/bulk_alloc", |entry| entry.bulk, 0, |race, _| race.bulk(1 << 14, 1).0);
-    group(criterion, "alloc_free/bulk_random_free", |entry| entry.bulk, 0, |race, _| race.bulk(1 << 14, 1).1);
+    group(criterion, "alloc_free/bulk_alloc", |entry| entry.bulk, 0, |race, n| race.bulk(1 << 14, n, 1).0);
+    group(
+        criterion,
+        "alloc_free/bulk_random_free",
+        |entry| entry.bulk,
+        0,
+        |race, n| race.bulk(1 << 14, n, 1).1,
+    );
 }
 
 fn churn(criterion: &mut Criterion) {
@@ -61,7 +60,7 @@ fn churn(criterion: &mut Criterion) {
             &format!("alloc_free/churn_{percent}"),
             |entry| entry.bulk,
             0,
-            |race, n| race.churn(&Churn { frames: FRAMES, percent, steps: n, seed: 1 }),
+            |race, n| race.churn(&Churn { frames: FRAMES, percent, steps: n, burst: 1, seed: 1 }),
         );
     }
     group(
@@ -69,7 +68,7 @@ fn churn(criterion: &mut Criterion) {
         "alloc_free/orders_0_to_9",
         |entry| entry.bulk && entry.runs,
         9,
-        |race, n| race.mixed(&Churn { frames: FRAMES, percent: 50, steps: n, seed: 1 }),
+        |race, n| race.mixed(&Churn { frames: FRAMES, percent: 50, steps: n, burst: 1, seed: 1 }),
     );
 }
 

@@ -5,16 +5,12 @@
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use frame_benches::{Kind, Race, arena::arena, roster, work::Sample};
+use frame_benches::{Race, roster, verified, work::Sample};
 
 fn group(criterion: &mut Criterion, name: &str, run: impl Fn(&dyn Race) -> Sample) {
     let mut group = criterion.benchmark_group(name);
     for entry in roster().into_iter().filter(|entry| entry.bulk) {
-        let memory = arena(1 << 30).expect("address space");
-        let contender = (entry.build)(memory.clone());
-        if entry.kind != Kind::Yardstick {
-            contender.verify(memory, 1 << 12).unwrap_or_else(|fault| panic!("{}: {fault}", entry.name));
-        }
+        let Some(contender) = verified(&entry) else { continue };
         group.bench_function(entry.name, |bencher| {
             bencher.iter_custom(|iterations| {
                 Duration::from_nanos((run(&*contender).nanoseconds() * iterations as f64) as u64)
@@ -28,7 +24,7 @@ fn contention(criterion: &mut Criterion) {
     for threads in [1, 2, 8] {
         group(criterion, &format!("contention/pair_{threads}_threads"), |race| race.threads(threads, 50_000));
         group(criterion, &format!("contention/bulk_{threads}_threads"), |race| {
-            race.threads_bulk(threads, 4096)
+            race.threads_bulk(threads, 4096, 20_000)
         });
     }
     group(criterion, "contention/producer_consumer", |race| race.producer_consumer(50_000));

@@ -2,23 +2,28 @@
 //!
 //! `cargo bench -p frame-benches --bench fragmentation`. A count, not a time, so this prints a table.
 
-use frame_benches::{Kind, arena::arena, roster, work};
+use frame_benches::{
+    Kind,
+    fragmentation::{MOST, POINTS, free_huge},
+    roster,
+};
 
-const FRAMES: usize = 1 << 18;
-
-fn main() {
-    println!("free 2 MiB frames of 512, half of memory held, after random churn of single frames");
-    println!("{:<32}{:>10}{:>10}", "", "4 x", "16 x");
-    for entry in roster().into_iter().filter(|entry| entry.kind != Kind::Yardstick && entry.bulk) {
-        let counts = [4, 16].map(|times| {
-            let contender = (entry.build)(arena(1 << 30).expect("address space"));
-            contender.free_huge_after(&work::Churn {
-                frames: FRAMES,
-                percent: 50,
-                steps: times * FRAMES,
-                seed: 1,
-            })
-        });
-        println!("{:<32}{:>10}{:>10}", entry.name, counts[0], counts[1]);
+fn main() -> std::io::Result<()> {
+    println!(
+        "free 2 MiB frames, of {MOST} at most, half of memory held, after random churn of single frames"
+    );
+    println!("(x: times the memory; *: in bursts of 64)");
+    print!("{:<32}", "");
+    for point in POINTS {
+        print!("{:>7} x{}", point.times, if point.burst > 1 { "*" } else { " " });
     }
+    println!();
+    for entry in roster().into_iter().filter(|e| e.kind != Kind::Yardstick && e.bulk && e.two_mib) {
+        print!("{:<32}", entry.name);
+        for point in POINTS {
+            print!("{:>9} ", free_huge(&entry, point)?);
+        }
+        println!();
+    }
+    Ok(())
 }

@@ -1,40 +1,31 @@
 //! Taking memory over: 1 GiB, 64 GiB, 1 TiB of addresses.
 //!
-//! `cargo bench -p frame-benches --bench start`
+//! `cargo bench -p frame-benches --bench start`. A start is too short and too rare for a loop of criterion's: this
+//! prints medians and quartiles of single starts.
 
-use std::time::{Duration, Instant};
+use frame_benches::{
+    roster,
+    start::{SIZES, start},
+};
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use frame_benches::{arena::arena, ours};
-
-fn start(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("start/tree");
-    for gib in [1, 64, 1024] {
-        let memory = arena(gib << 30).expect("address space");
-        group.bench_function(format!("{gib} GiB"), |bencher| {
-            bencher.iter_custom(|iterations| {
-                let mut time = Duration::ZERO;
-                for _ in 0..iterations {
-                    // Fresh zeroes from the operating system, as in a kernel that has cleared its memory: not timed.
-                    let tree = ours::UnstartedTree::new(memory.clone());
-                    let start = Instant::now();
-                    let started = tree.start();
-                    time += start.elapsed();
-                    drop(started);
-                }
-                time
-            });
-        });
+fn main() -> std::io::Result<()> {
+    println!("microseconds to take memory over: median (quartiles)");
+    print!("{:<32}", "");
+    for size in SIZES {
+        print!("{:>30}", format!("{} GiB", size >> 30));
     }
-    group.finish();
+    println!();
+    for entry in roster() {
+        let row = start(&entry, 7)?;
+        if row.iter().all(Option::is_none) {
+            continue;
+        }
+        print!("{:<32}", entry.name);
+        for time in row {
+            let shown = time.map(|t| format!("{:.1} ({:.1}-{:.1})", t.median, t.low, t.high));
+            print!("{:>30}", shown.unwrap_or_else(|| "-".into()));
+        }
+        println!();
+    }
+    Ok(())
 }
-
-criterion_group! {
-    name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(300));
-    targets = start
-}
-criterion_main!(benches);

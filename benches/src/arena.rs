@@ -28,6 +28,17 @@ pub fn arena(bytes: usize) -> io::Result<Range<usize>> {
     Ok(start..start + bytes)
 }
 
+/// Lets go of what was written into an [`arena`]: it reads as zeroes again, and its pages cost nothing.
+///
+/// # Safety
+/// Whoever managed the arena, or kept books in it, is not used any more.
+pub(crate) unsafe fn forget(arena: Range<usize>) {
+    let start = ptr::with_exposed_provenance_mut(arena.start);
+    // SAFETY: an arena is a private mapping of its own, and the caller promises that nothing looks into it.
+    let result = unsafe { libc::madvise(start, arena.len(), libc::MADV_DONTNEED) };
+    debug_assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
 /// Bytes of zeroes, aligned to a page, lent for the life of the process: a backend's metadata.
 ///
 /// # Panics

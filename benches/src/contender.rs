@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::{
     verify::{self, Fault},
-    work::{self, Churn, Sample},
+    work::{self, Churn, Sample, Trace},
 };
 
 /// An allocator of `2^order` contiguous 4 KiB frames, aligned to their size.
@@ -47,17 +47,21 @@ pub trait Race: Sync {
     /// See [`work::burst`].
     fn burst(&self, burst: usize, rounds: usize) -> Sample;
     /// See [`work::bulk`].
-    fn bulk(&self, frames: usize, seed: u64) -> (Sample, Sample);
+    fn bulk(&self, frames: usize, operations: usize, seed: u64) -> (Sample, Sample);
     /// See [`work::churn`].
     fn churn(&self, churn: &Churn) -> Sample;
     /// See [`work::mixed`].
     fn mixed(&self, churn: &Churn) -> Sample;
     /// See [`work::threads`].
     fn threads(&self, threads: usize, rounds: usize) -> Sample;
+    /// See [`work::threads_churn`].
+    fn threads_churn(&self, threads: usize, churn: &Churn) -> Sample;
     /// See [`work::threads_bulk`].
-    fn threads_bulk(&self, threads: usize, frames: usize) -> Sample;
+    fn threads_bulk(&self, threads: usize, frames: usize, operations: usize) -> Sample;
     /// See [`work::producer_consumer`].
     fn producer_consumer(&self, frames: usize) -> Sample;
+    /// See [`work::replay`].
+    fn replay(&self, trace: &Trace) -> Sample;
     /// See [`work::free_huge_after`].
     fn free_huge_after(&self, churn: &Churn) -> usize;
     /// See [`verify::verify`].
@@ -78,8 +82,8 @@ impl<C: Contender> Race for C {
     fn burst(&self, burst: usize, rounds: usize) -> Sample {
         work::burst(self, burst, rounds)
     }
-    fn bulk(&self, frames: usize, seed: u64) -> (Sample, Sample) {
-        work::bulk(self, frames, seed)
+    fn bulk(&self, frames: usize, operations: usize, seed: u64) -> (Sample, Sample) {
+        work::bulk(self, frames, operations, seed)
     }
     fn churn(&self, churn: &Churn) -> Sample {
         work::churn(self, churn)
@@ -90,11 +94,17 @@ impl<C: Contender> Race for C {
     fn threads(&self, threads: usize, rounds: usize) -> Sample {
         work::threads(self, threads, rounds)
     }
-    fn threads_bulk(&self, threads: usize, frames: usize) -> Sample {
-        work::threads_bulk(self, threads, frames)
+    fn threads_churn(&self, threads: usize, churn: &Churn) -> Sample {
+        work::threads_churn(self, threads, churn)
+    }
+    fn threads_bulk(&self, threads: usize, frames: usize, operations: usize) -> Sample {
+        work::threads_bulk(self, threads, frames, operations)
     }
     fn producer_consumer(&self, frames: usize) -> Sample {
         work::producer_consumer(self, frames)
+    }
+    fn replay(&self, trace: &Trace) -> Sample {
+        work::replay(self, trace)
     }
     fn free_huge_after(&self, churn: &Churn) -> usize {
         work::free_huge_after(self, churn)

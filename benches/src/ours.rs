@@ -1,16 +1,21 @@
 //! This project's backends and caches, through `FrameAllocator`; the RAII frame through its HAL.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{
+    ops::Range,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use frame_allocator::{
     Bitmap, Buddy, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange, GlobalFrames, PerCpu, PhysAddr,
     PhysFrame, Tree, VirtAddr,
-    percpu::{Checked, CpuSlot, PinCpu, ThreadCpus},
+    percpu::{Checked, CpuIndex, CpuSlot, PinCpu, ThreadCpus},
 };
 
 use crate::{
-    arena::{arena, zeroed},
+    arena::{arena, forget, zeroed},
     contender::Contender,
+    roster::Books,
 };
 
 /// Slots for the threads of a measurement.
@@ -19,7 +24,14 @@ const SLOTS: usize = 64;
 /// The index that stands for this thread's CPU, for peers that have caches too.
 #[inline]
 pub fn cpu() -> usize {
-    ThreadCpus.pin().0.0 % SLOTS
+    let (cpu, ()) = ThreadCpus.pin();
+    if cpu.0 < SLOTS { cpu.0 } else { enlisted(cpu) }
+}
+
+/// The thread's first use.
+#[cold]
+fn enlisted(cpu: CpuIndex) -> usize {
+    ThreadCpus.enlist(cpu).0 % SLOTS
 }
 
 /// One of this project's allocators, as a contender.
@@ -93,8 +105,8 @@ fn cached<A: FrameAllocator>(backend: A) -> Ours<PerCpu<'static, A, ThreadCpus>>
 fn new_tree(arena: Range<usize>) -> Tree<'static> {
     let tree = Tree::new();
     let region = region(arena);
-    // SAFETY: the arena belongs to this contender, and nothing uses what lies there.
-    unsafe { tree.add_region(region, zeroed(<Tree>::metadata_layout(region))) }
+    // SAFETY: the arena belongs to this contender, and nothing uses what lies there; the metadata is zeroes.
+    unsafe { tree.add_zeroed_region(region, zeroed(<Tree>::metadata_layout(region))) }
         .expect("an arena is a region");
     tree
 }
@@ -229,35 +241,55 @@ impl Contender for Raii {
     }
 }
 
-/// A tree that has its metadata, of fresh zeroes, and not yet its region.
-#[allow(missing_debug_implementations, reason = "an allocator has nothing to show")]
-pub struct UnstartedTree {
-    tree: Box<Tree<'static>>,
-    region: FrameRange,
-    metadata: Range<usize>,
+/// Takes a region over with metadata of fresh zeroes, as in a kernel that has cleared its memory: no page of it exists
+/// before it is touched, and asking for it is not timed.
+///
+/// # Panics
+/// There is no address space.
+pub fn start_tree(memory: Range<usize>) -> Duration {
+    let region = region(memory);
+    let layout = <Tree>::metadata_layout(region);
+    let metadata = arena(layout.size()).expect("address space");
+    let tree = Box::new(<Tree>::new());
+    let start = Instant::now();
+    let words = std::ptr::with_exposed_provenance_mut(metadata.start);
+    // SAFETY: the mapping is this size, writable, and lent for the life of the process.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(words, metadata.len()) };
+    // SAFETY: nobody uses the region, and fresh pages are zeroes.
+    unsafe { tree.add_zeroed_region(region, bytes) }.expect("an arena is a region");
+    let time = start.elapsed();
+    drop(tree);
+    // SAFETY: the tree is gone.
+    unsafe { forget(metadata) };
+    time
 }
 
-impl UnstartedTree {
-    /// Asks the operating system for metadata; it is all zeroes, and no page of it exists before it is touched.
-    ///
-    /// # Panics
-    /// There is no address space.
-    pub fn new(memory: Range<usize>) -> Self {
-        let region = region(memory);
-        let layout = <Tree>::metadata_layout(region);
-        Self { tree: Box::new(Tree::new()), region, metadata: arena(layout.size()).expect("address space") }
-    }
+/// A region of 1 GiB, for sizes of metadata.
+fn one_gib() -> FrameRange {
+    region(1 << 30..2 << 30)
+}
 
-    /// What is measured: taking the region over.
-    ///
-    /// # Panics
-    /// The tree does not take it.
-    pub fn start(self) -> Box<Tree<'static>> {
-        let start = std::ptr::with_exposed_provenance_mut(self.metadata.start);
-        // SAFETY: the mapping is this size, writable, and lent for the life of the process.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start, self.metadata.len()) };
-        // SAFETY: nobody uses the region, and fresh pages are zeroes.
-        unsafe { self.tree.add_zeroed_region(self.region, bytes) }.expect("an arena is a region");
-        self.tree
-    }
+/// The tree's metadata.
+pub fn tree_books() -> Books {
+    Books::bytes(<Tree>::metadata_layout(one_gib()).size(), "")
+}
+
+/// The bitmap's metadata.
+pub fn bitmap_books() -> Books {
+    Books::bytes(<Bitmap>::metadata_layout(one_gib()).size(), "")
+}
+
+/// The tree's metadata and one slot of the cache.
+pub fn cached_tree_books() -> Books {
+    let tree = <Tree>::metadata_layout(one_gib()).size();
+    Books::bytes(tree + size_of::<CpuSlot>(), "the tree's, and a slot for one CPU")
+}
+
+/// The tree's metadata, a slot, and a state for each frame.
+pub fn checked_tree_books() -> Books {
+    let tree = <Tree>::metadata_layout(one_gib()).size();
+    Books::bytes(
+        tree + size_of::<CpuSlot>() + one_gib().count(),
+        "the tree's, a slot, and a byte for each frame",
+    )
 }

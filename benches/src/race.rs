@@ -1,141 +1,40 @@
-//! The whole comparison: every discipline, every contender, interleaved.
+//! The timed comparison: every discipline, every contender, interleaved.
 //!
-//! A round runs one discipline once on each contender in turn, so that a machine which slows down slows all of them;
-//! the next round starts with another contender. The result is the median of the rounds, with the quartiles beside
-//! it, and its ratio to the floor of the same discipline in the same run.
+//! A round runs each discipline once on each contender in turn, starting with another contender each time: a machine
+//! that slows down for a while slows all of them, in one round. Ratios to the floor are taken within a round; what is
+//! shown is the median of the rounds with the quartiles beside it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
     arena::arena,
     contender::Race,
+    disciplines::{DISCIPLINES, Scale},
     roster::{Entry, Kind},
     verify::Fault,
-    work::{Churn, Sample},
+    work::Sample,
 };
 
-/// How much work a comparison does.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    /// Rounds of each discipline.
-    pub rounds: usize,
-    /// Operations in a round, for those that can choose.
-    pub operations: usize,
-    /// Bytes of memory managed.
-    pub memory: usize,
+/// A middle value and its spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// First quartile.
+    pub low: f64,
+    /// Third quartile.
+    pub high: f64,
 }
 
-impl Scale {
-    /// Minutes, for figures to be quoted.
-    pub const FULL: Self = Self { rounds: 15, operations: 200_000, memory: 1 << 30 };
-    /// Seconds, for a look.
-    pub const QUICK: Self = Self { rounds: 3, operations: 40_000, memory: 1 << 30 };
-
-    fn churn(self, percent: usize) -> Churn {
-        Churn { frames: self.memory / 4096, percent, steps: self.operations, seed: 1 }
+impl Spread {
+    /// Of these values; `None` of none.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        let at = |share: f64| values[(last as f64 * share).round() as usize];
+        Some(Self { median: at(0.5), low: at(0.25), high: at(0.75) })
     }
 }
-
-/// One kind of work.
-#[derive(Clone, Copy)]
-#[allow(missing_debug_implementations, reason = "a row of a table")]
-pub struct Discipline {
-    /// A short name, for columns and JSON.
-    pub name: &'static str,
-    /// What an operation is.
-    pub explained: &'static str,
-    /// The highest order of its requests.
-    pub order: u32,
-    /// Whether only those take part whose cost does not grow with what is held.
-    pub bulk: bool,
-    run: fn(&dyn Race, Scale) -> Sample,
-}
-
-impl Discipline {
-    /// Whether an entry takes part.
-    pub fn admits(&self, entry: &Entry) -> bool {
-        (entry.bulk || !self.bulk) && (entry.runs || self.order == 0 || !self.bulk)
-    }
-}
-
-/// All disciplines, in the order of tables.
-pub const DISCIPLINES: [Discipline; 11] = [
-    Discipline {
-        name: "4K pair",
-        explained: "allocate one frame and free it",
-        order: 0,
-        bulk: false,
-        run: |race, scale| race.pair(0, scale.operations),
-    },
-    Discipline {
-        name: "8-burst",
-        explained: "a pair, in bursts of 8",
-        order: 0,
-        bulk: false,
-        run: |race, scale| race.burst(8, scale.operations),
-    },
-    Discipline {
-        name: "2M pair",
-        explained: "allocate 2 MiB and free it",
-        order: 9,
-        bulk: false,
-        run: |race, scale| race.pair(9, scale.operations / 20),
-    },
-    Discipline {
-        name: "bulk alloc",
-        explained: "one of 16,384 frames allocated in a row",
-        order: 0,
-        bulk: true,
-        run: |race, _| race.bulk(1 << 14, 1).0,
-    },
-    Discipline {
-        name: "random free",
-        explained: "one of 16,384 frames freed in random order",
-        order: 0,
-        bulk: true,
-        run: |race, _| race.bulk(1 << 14, 1).1,
-    },
-    Discipline {
-        name: "churn 50 %",
-        explained: "free a random frame and allocate one, half of memory held",
-        order: 0,
-        bulk: true,
-        run: |race, scale| race.churn(&scale.churn(50)),
-    },
-    Discipline {
-        name: "churn 90 %",
-        explained: "the same with nine tenths held",
-        order: 0,
-        bulk: true,
-        run: |race, scale| race.churn(&scale.churn(90)),
-    },
-    Discipline {
-        name: "orders 0-9",
-        explained: "free a random run and allocate one of a random order, half of memory held",
-        order: 9,
-        bulk: true,
-        run: |race, scale| race.mixed(&scale.churn(50)),
-    },
-    Discipline {
-        name: "2 threads pair",
-        explained: "a 4K pair of one of two threads",
-        order: 0,
-        bulk: true,
-        run: |race, scale| race.threads(2, scale.operations),
-    },
-    Discipline {
-        name: "2 threads bulk",
-        explained: "a frame of one of two threads, allocated and freed among 8,192",
-        order: 0,
-        bulk: true,
-        run: |race, _| race.threads_bulk(2, 1 << 13),
-    },
-    Discipline {
-        name: "pass on",
-        explained: "a frame allocated by one thread and freed by another",
-        order: 0,
-        bulk: true,
-        run: |race, scale| race.producer_consumer(scale.operations / 2),
-    },
-];
 
 /// What one contender did in one discipline.
 #[derive(Clone, Debug)]
@@ -144,107 +43,149 @@ pub struct Figure {
     pub contender: usize,
     /// Index into [`DISCIPLINES`].
     pub discipline: usize,
-    /// Median nanoseconds of an operation.
-    pub median: f64,
-    /// First and third quartile.
-    pub quartiles: (f64, f64),
+    /// Nanoseconds of an operation.
+    pub nanoseconds: Spread,
+    /// Over the floor in the same round, if there is a floor.
+    pub to_floor: Option<Spread>,
     /// Requests that got no memory, in all rounds.
     pub failures: usize,
     /// Requests, in all rounds.
     pub operations: usize,
-    /// The median over that of the floor in this discipline, if the floor takes part in it.
-    pub to_floor: Option<f64>,
+    /// Nanoseconds of an operation in each round.
+    pub rounds: Vec<f64>,
 }
 
-/// Why there is no comparison.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum RaceError {
-    /// The operating system gave no address space.
-    Memory(std::io::Error),
-    /// A contender failed its verification.
-    Fault {
-        /// Who.
-        name: &'static str,
-        /// How.
-        fault: Fault,
-    },
+/// A contender that was not timed.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftOut {
+    /// Index into the roster.
+    pub contender: usize,
+    /// Why.
+    pub fault: Fault,
 }
 
-impl std::fmt::Display for RaceError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Memory(error) => write!(f, "no address space for the contenders: {error}"),
-            Self::Fault { name, fault } => {
-                write!(f, "{name} failed verification, nothing was timed: {fault}")
-            }
-        }
+/// All figures of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Of all who were timed.
+    pub timed: Vec<Figure>,
+    /// Those who failed their verification.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Figures {
+    /// What a contender did in a discipline, if it took part.
+    pub fn of(&self, contender: usize, discipline: usize) -> Option<&Figure> {
+        self.timed.iter().find(|f| f.contender == contender && f.discipline == discipline)
+    }
+
+    /// The peer with the lowest median in a discipline.
+    pub fn best_peer(&self, roster: &[Entry], discipline: usize) -> Option<&Figure> {
+        self.timed
+            .iter()
+            .filter(|f| f.discipline == discipline && roster[f.contender].kind == Kind::Peer)
+            .min_by(|a, b| a.nanoseconds.median.total_cmp(&b.nanoseconds.median))
+    }
+
+    /// The values of two disciplines or contenders, put together round by round.
+    pub fn by_round(a: &Figure, b: &Figure, of: impl Fn(f64, f64) -> f64) -> Option<Spread> {
+        Spread::of(a.rounds.iter().zip(&b.rounds).map(|(&a, &b)| of(a, b)).collect())
     }
 }
 
-impl std::error::Error for RaceError {}
-
-/// Runs the comparison. `progress` is told the rounds done and the rounds in all.
+/// Runs the comparison. `progress` is told the steps done, the steps in all, and what is done now.
+///
+/// Contenders that do not do their work are left out, and named.
 ///
 /// # Errors
-/// No address space, or a contender that does not do its work.
+/// The operating system has no address space left.
 pub fn race(
     roster: &[Entry],
     scale: Scale,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<Vec<Figure>, RaceError> {
-    let mut contenders = Vec::new();
-    for entry in roster {
-        let memory = arena(scale.memory).map_err(RaceError::Memory)?;
-        let contender = (entry.build)(memory.clone());
-        // Slow peers are checked with fewer frames: the check is quadratic for them.
-        let frames = if entry.bulk { 1 << 14 } else { 1 << 10 };
-        contender.verify(memory, frames).map_err(|fault| RaceError::Fault { name: entry.name, fault })?;
-        contenders.push(contender);
-    }
-    let mut figures = Vec::new();
-    for (number, discipline) in DISCIPLINES.iter().enumerate() {
-        let racing: Vec<usize> = (0..roster.len())
-            .filter(|&i| discipline.admits(&roster[i]) && contenders[i].can(discipline.order))
-            .collect();
-        let mut samples = vec![Vec::new(); roster.len()];
-        for round in 0..scale.rounds {
-            for turn in 0..racing.len() {
-                let who = racing[(turn + round) % racing.len()];
-                samples[who].push((discipline.run)(&*contenders[who], scale));
+    mut progress: impl FnMut(usize, usize, &str),
+) -> std::io::Result<Figures> {
+    let steps = DISCIPLINES.len() * scale.rounds;
+    let mut contenders: Vec<Option<Box<dyn Race>>> = Vec::new();
+    let mut left_out = Vec::new();
+    for (number, entry) in roster.iter().enumerate() {
+        progress(0, steps, entry.name);
+        contenders.push(match verified(entry, scale.memory)? {
+            Ok(contender) => Some(contender),
+            Err(fault) => {
+                left_out.push(LeftOut { contender: number, fault });
+                None
             }
-            progress(number * scale.rounds + round + 1, DISCIPLINES.len() * scale.rounds);
-        }
-        figures.extend(racing.iter().map(|&who| figure(who, number, &samples[who])));
+        });
     }
+    let mut samples = vec![vec![Vec::new(); DISCIPLINES.len()]; roster.len()];
+    for round in 0..scale.rounds {
+        for (number, discipline) in DISCIPLINES.iter().enumerate() {
+            progress(round * DISCIPLINES.len() + number, steps, discipline.name);
+            for turn in 0..roster.len() {
+                let who = (turn + round) % roster.len();
+                let Some(contender) = &contenders[who] else { continue };
+                if discipline.admits(&roster[who]) && contender.can(discipline.order) {
+                    samples[who][number].push((discipline.run)(&**contender, scale));
+                }
+            }
+        }
+    }
+    Ok(Figures { timed: figures(roster, &samples), left_out })
+}
+
+/// Sets a contender up and has it show that it does its work.
+///
+/// # Errors
+/// The outer: no address space. The inner: the contender's fault.
+pub fn verified(entry: &Entry, memory: usize) -> std::io::Result<Result<Box<dyn Race>, Fault>> {
+    let memory = arena(memory)?;
+    // Slow peers are checked with fewer frames: the check is quadratic for them.
+    let frames = if entry.bulk { 1 << 14 } else { 1 << 10 };
+    let checked = catch_unwind(AssertUnwindSafe(|| {
+        let contender = (entry.build)(memory.clone());
+        contender.verify(memory, frames).map(|()| contender)
+    }));
+    Ok(checked.unwrap_or(Err(Fault::Panicked)))
+}
+
+/// Of each contender, of each discipline: the samples of its rounds.
+type Samples = [Vec<Vec<Sample>>];
+
+fn figures(roster: &[Entry], samples: &Samples) -> Vec<Figure> {
+    let floor = roster.iter().position(|entry| entry.name == "floor");
+    let mut figures = Vec::new();
     for discipline in 0..DISCIPLINES.len() {
-        let is_floor = |f: &&Figure| f.discipline == discipline && roster[f.contender].name == "floor";
-        let Some(floor) = figures.iter().find(is_floor).map(|f| f.median) else { continue };
-        for figure in figures.iter_mut().filter(|f| f.discipline == discipline) {
-            figure.to_floor = Some(figure.median / floor);
+        let rounds_of = |contender: usize| -> Vec<f64> {
+            samples[contender][discipline].iter().map(|sample| sample.nanoseconds()).collect()
+        };
+        let floor = floor.map(rounds_of).unwrap_or_default();
+        for contender in 0..roster.len() {
+            let rounds = rounds_of(contender);
+            let Some(nanoseconds) = Spread::of(rounds.clone()) else { continue };
+            let all = &samples[contender][discipline];
+            figures.push(Figure {
+                contender,
+                discipline,
+                nanoseconds,
+                to_floor: Spread::of(rounds.iter().zip(&floor).map(|(time, floor)| time / floor).collect()),
+                failures: all.iter().map(|sample| sample.failures).sum(),
+                operations: all.iter().map(|sample| sample.operations).sum(),
+                rounds,
+            });
         }
     }
-    Ok(figures)
+    figures
 }
 
-fn figure(contender: usize, discipline: usize, samples: &[Sample]) -> Figure {
-    let mut times: Vec<f64> = samples.iter().map(|sample| sample.nanoseconds()).collect();
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    Figure {
-        contender,
-        discipline,
-        median: at(0.5),
-        quartiles: (at(0.25), at(0.75)),
-        failures: samples.iter().map(|sample| sample.failures).sum(),
-        operations: samples.iter().map(|sample| sample.operations).sum(),
-        to_floor: None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_of_sorted_values() {
+        let spread = Spread::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        assert_eq!(spread, Spread { median: 3.0, low: 2.0, high: 4.0 });
+        assert_eq!(Spread::of(vec![7.0]).unwrap(), Spread { median: 7.0, low: 7.0, high: 7.0 });
+        assert_eq!(Spread::of(Vec::new()), None);
     }
-}
-
-/// The best peer of a discipline: its index into the roster and its median.
-pub fn best_peer(roster: &[Entry], figures: &[Figure], discipline: usize) -> Option<(usize, f64)> {
-    let peers =
-        figures.iter().filter(|f| f.discipline == discipline && roster[f.contender].kind == Kind::Peer);
-    peers.map(|f| (f.contender, f.median)).min_by(|a, b| a.1.total_cmp(&b.1))
 }

@@ -18,6 +18,8 @@ pub enum Fault {
     Misaligned(usize),
     /// A frame given twice.
     Twice(usize),
+    /// It panicked; the message stands on standard error.
+    Panicked,
 }
 
 impl fmt::Display for Fault {
@@ -26,6 +28,7 @@ impl fmt::Display for Fault {
             Self::Exhausted { after } => write!(f, "gave up after {after} runs with memory left"),
             Self::Outside(at) => write!(f, "{at:#x} lies outside the memory it was given"),
             Self::Misaligned(at) => write!(f, "{at:#x} is not aligned to its size"),
+            Self::Panicked => f.write_str("panicked"),
             Self::Twice(at) => write!(f, "the frame {at:#x} was given twice"),
         }
     }

@@ -24,7 +24,8 @@ impl Contender for Null {
     }
 }
 
-const ROOM: usize = 1 << 18;
+/// Frames that a stack has room for: twice what it starts with, so that a thread which only frees does push.
+const ROOM: usize = 1 << 19;
 
 struct Stack {
     len: usize,
@@ -35,8 +36,9 @@ thread_local! {
     static STACK: UnsafeCell<Stack> = const { UnsafeCell::new(Stack { len: 0, frames: [0; ROOM] }) };
 }
 
-/// A stack of frame addresses for each thread: pop and push, single frames only. It starts full of the arena's frames
-/// on each thread, so it is a limit for one thread and a yardstick for several.
+/// A stack of frame addresses for each thread: pop and push. It starts full of the arena's frames on each thread, so it
+/// shares nothing, and pays no attention to orders: no allocator, but the least that handing out addresses one by one
+/// costs.
 #[derive(Debug)]
 pub struct Floor {
     base: usize,
@@ -46,7 +48,7 @@ pub struct Floor {
 impl Floor {
     /// A floor over `frames` frames from `base` on.
     pub fn new(base: usize, frames: usize) -> Self {
-        Self { base, frames: frames.min(ROOM) }
+        Self { base, frames: frames.min(ROOM / 2) }
     }
 
     #[cold]
@@ -82,10 +84,6 @@ impl Contender for Floor {
                 stack.len += 1;
             }
         });
-    }
-
-    fn can(&self, order: u32) -> bool {
-        order == 0
     }
 
     fn is_real(&self) -> bool {

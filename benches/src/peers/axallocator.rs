@@ -5,7 +5,7 @@ use std::ops::Range;
 use axallocator::{BaseAllocator, BitmapPageAllocator, PageAllocator};
 use spin::Mutex;
 
-use crate::contender::Contender;
+use crate::{contender::Contender, roster::Books};
 
 /// `BitmapPageAllocator`, room for 4 GiB.
 #[allow(missing_debug_implementations, reason = "the peer has none")]
@@ -17,6 +17,11 @@ impl AxBitmap {
         let mut pages = Box::new(BitmapPageAllocator::new());
         pages.init(arena.start, arena.len());
         Self(Mutex::new(pages))
+    }
+
+    /// The same for any memory.
+    pub fn books() -> Books {
+        Books::bytes(size_of::<BitmapPageAllocator<4096>>(), "the same for any memory up to 4 GiB")
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bitmap_allocator::{BitAlloc, BitAlloc1M};
 use spin::Mutex;
 
-use crate::contender::Contender;
+use crate::{contender::Contender, roster::Books};
 
 /// `BitAlloc1M`: room for 4 GiB.
 #[allow(missing_debug_implementations, reason = "the peer has none")]
@@ -23,6 +23,11 @@ impl RawBitmap {
         let mut bits = Box::new(BitAlloc1M::DEFAULT);
         bits.insert(0..arena.len() / 4096);
         Self { base: arena.start, bits: Mutex::new(bits) }
+    }
+
+    /// The same for any memory.
+    pub fn books() -> Books {
+        Books::bytes(size_of::<BitAlloc1M>(), "the same for any memory up to 4 GiB")
     }
 }
 

@@ -6,7 +6,7 @@ use frame_alloc::{
     CpuId, DepotAllocator, PageSize, PhysicalAllocator, Provenance, RegionInit, SummaryBuddyAllocator,
 };
 
-use crate::{contender::Contender, ours::cpu};
+use crate::{contender::Contender, ours::cpu, roster::Books};
 
 const BASE: PageSize = PageSize::from_log2(12);
 
@@ -50,6 +50,17 @@ impl Summary {
         // SAFETY: the arena is mapped, writable and lent to this contender; nobody shares it yet.
         unsafe { buddy.init_region(arena.start, arena.len()) };
         Self(buddy)
+    }
+
+    /// A bit for each block of each order, and a summary bit for each word of the larger bitmaps (its
+    /// `alloc_bitmap_words_for`, which is private).
+    pub fn books() -> Books {
+        let words = |bits: usize| bits.div_ceil(64);
+        let order = |order: usize| {
+            let bitmap = words((1usize << 18).div_ceil(1 << order));
+            bitmap + if bitmap >= 128 { words(bitmap) } else { 0 }
+        };
+        Books::bytes((0..19).map(order).sum::<usize>() * 8 + size_of::<Buddy>(), "")
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Show what a firmware memory map becomes: ranges of frames, holes, what is lost and why
     Map(MapArgs),
+    /// Measure this project's allocators beside everybody else's: ratios to a floor, fragmentation, start, a picture
+    Peers(PeersArgs),
     /// Tell how to record a trace and the memory map of your own machine
     Record,
 }
@@ -84,6 +86,51 @@ impl CompareArgs {
             Some(path) => Some(path.clone()),
             None if self.no_report || self.json => None,
             None => Some("frame-lab-report.html".into()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs a build with the peers in it: cargo run --release -p frame-lab --features peers -- peers --quick
+
+Each contender shows first that it does its work; one that does not is left out and named. Ends with status 1 if it is
+one of this project's. A full run takes some minutes and wants a machine that does nothing else.")]
+#[cfg_attr(not(feature = "peers"), allow(dead_code, reason = "the command only says how it is built"))]
+pub(crate) struct PeersArgs {
+    /// Fewer and shorter rounds: under a minute, for a look
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Rounds of each kind of work; the median is shown
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+    pub(crate) rounds: Option<u16>,
+
+    /// Only those whose names contain one of these words, and the yardsticks: percpu-tree,Depot
+    #[arg(long, value_name = "A,B")]
+    pub(crate) only: Option<String>,
+
+    /// Print every figure as JSON, and nothing else, on standard output; draws only if --picture is given
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Where the picture goes [default: frame-lab-peers.svg]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+
+    /// Draw no picture
+    #[arg(long, conflicts_with = "picture")]
+    pub(crate) no_picture: bool,
+}
+
+#[cfg(feature = "peers")]
+impl PeersArgs {
+    /// The file that the picture goes to, if one is wanted.
+    pub(crate) fn picture_path(&self) -> Option<PathBuf> {
+        match &self.picture {
+            Some(path) => Some(path.clone()),
+            None if self.no_picture || self.json => None,
+            None => Some("frame-lab-peers.svg".into()),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | [`ledger`], [`replay`], [`threads`], [`measure`] | who owns what; a watched pass; timed passes; a thread for each CPU |
 //! | [`hal`], [`vm`] | a virtual machine's structures on a compared allocator |
 //! | [`table`], [`report`] | what a person reads |
-//! | [`compare`], [`map`], [`record`] | the commands |
+//! | [`compare`], [`map`], [`record`], `peers` (a feature) | the commands |
 
 mod backends;
 mod cli;
@@ -20,6 +20,8 @@ mod machine;
 mod map;
 mod measure;
 mod memory;
+#[cfg(feature = "peers")]
+mod peers;
 mod picture;
 mod progress;
 mod record;
@@ -40,10 +42,20 @@ const UNSOUND: u8 = 1;
 /// Exit status: the input or the command line cannot be used (as clap's own).
 const UNUSABLE: u8 = 2;
 
+/// What `peers` says in a build that has none.
+#[cfg(not(feature = "peers"))]
+const WITHOUT_PEERS: &str =
+    "this build has no peers in it; they are a feature, because they take their time to build:
+  cargo run --release -p frame-lab --features peers -- peers --quick";
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compare(args) => compare::run(&args),
         Command::Map(args) => map::run(&args),
+        #[cfg(feature = "peers")]
+        Command::Peers(args) => peers::run(&args),
+        #[cfg(not(feature = "peers"))]
+        Command::Peers(_) => Err(WITHOUT_PEERS.into()),
         Command::Record => record::run(),
     };
     match result {

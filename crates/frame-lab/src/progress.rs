@@ -32,6 +32,11 @@ impl Bar {
         self.0.set_position(position);
     }
 
+    #[cfg(feature = "peers")]
+    pub(crate) fn says(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
