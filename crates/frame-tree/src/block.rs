@@ -26,7 +26,7 @@ use core::sync::atomic::fence;
 use crate::{
     bits,
     geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, Group, ROW_FRAMES},
-    hints::{class_of, snapshot},
+    hints::{class_of, raise_as_seen},
     region::{BlockRef, Region},
     storage::{Rows, WHOLE},
     sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst},
@@ -231,7 +231,7 @@ impl<'r> BlockRef<'r> {
     #[inline]
     fn row_filled(self, rows: &Rows) {
         if !self.is_hinted(WHOLE) {
-            self.raise(class_of(snapshot(rows)).unwrap_or(0));
+            raise_as_seen(self.storage, self.block, rows);
         }
     }
 

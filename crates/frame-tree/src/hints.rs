@@ -18,9 +18,9 @@
 
 use crate::{
     bits::{self, ROW_ORDER},
-    geometry::{BLOCK_ROWS, Group},
+    geometry::{BLOCK_ROWS, Block, Group},
     region::{BlockRef, Region},
-    storage::{CLASSES, Rows, WHOLE},
+    storage::{CLASSES, Rows, Storage, WHOLE},
     sync::{AtomicU64, Relaxed, SeqCst},
 };
 
@@ -61,7 +61,7 @@ impl Band {
 }
 
 /// What the rows of a block were at some time, each by itself.
-pub(crate) fn snapshot(rows: &Rows) -> [u64; BLOCK_ROWS] {
+fn snapshot(rows: &Rows) -> [u64; BLOCK_ROWS] {
     core::array::from_fn(|row| rows[row].load(SeqCst))
 }
 
@@ -104,17 +104,8 @@ impl BlockRef<'_> {
     #[inline(always)]
     pub(crate) fn raise(self, class: usize) {
         if !self.is_hinted(class) {
-            self.raise_to(class);
+            raise_to(self.storage, self.block, class);
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn raise_to(self, class: usize) {
-        for word in &self.group.has[..=class] {
-            set(word, self.bit);
-        }
-        self.set_summary(class);
     }
 
     /// Makes the hints say what the rows say.
@@ -136,7 +127,7 @@ impl BlockRef<'_> {
         }
         match class {
             Some(class) if self.is_hinted(class) => self.set_summary(class),
-            Some(class) => self.raise_to(class),
+            Some(class) => raise_to(self.storage, self.block, class),
             None => {}
         }
     }
@@ -146,6 +137,27 @@ impl BlockRef<'_> {
         let group = self.block.group();
         set(self.storage.summary(class, group.span()), group.bit());
     }
+}
+
+/// Says what is free in the rows of a block, as they are now. Takes what fits into registers, as [`raise_to`].
+#[inline(never)]
+pub(crate) fn raise_as_seen(storage: &Storage<'_>, block: Block, rows: &Rows) {
+    let class = class_of(snapshot(rows)).unwrap_or(0);
+    if storage.group(block.group()).has[class].load(SeqCst) & block.bit() == 0 {
+        raise_to(storage, block, class);
+    }
+}
+
+/// Sets the hints up to `class`. Takes what fits into registers: a block passed by reference would have to be written to
+/// memory by every free.
+#[cold]
+#[inline(never)]
+fn raise_to(storage: &Storage<'_>, block: Block, class: usize) {
+    for word in &storage.group(block.group()).has[..=class] {
+        set(word, block.bit());
+    }
+    let group = block.group();
+    set(storage.summary(class, group.span()), group.bit());
 }
 
 impl Region<'_> {

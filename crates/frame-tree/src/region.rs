@@ -25,13 +25,16 @@ pub(crate) struct Region<'m> {
     pub(crate) storage: Storage<'m>,
 }
 
-/// One block of a region, with its group's words and its bit in them.
+/// One block of a region, with its group's words and its bit in them. Made by [`Region::block`] alone, which is why the
+/// words are the right ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockRef<'r> {
     pub(crate) storage: &'r Storage<'r>,
     pub(crate) group: &'r GroupWords,
     pub(crate) block: Block,
     pub(crate) bit: u64,
+    /// Nobody else makes one.
+    _of_region: (),
 }
 
 impl<'m> Region<'m> {
@@ -101,7 +104,8 @@ impl<'m> Region<'m> {
     /// A block of the region.
     #[inline(always)]
     pub(crate) fn block(&self, block: Block) -> BlockRef<'_> {
-        BlockRef { storage: &self.storage, group: self.storage.group(block.group()), block, bit: block.bit() }
+        let group = self.storage.group(block.group());
+        BlockRef { storage: &self.storage, group, block, bit: block.bit(), _of_region: () }
     }
 }
 
@@ -115,7 +119,8 @@ impl<'r> BlockRef<'r> {
     /// The rows, if they were ever used.
     #[inline(always)]
     pub(crate) fn rows(self) -> Option<&'r Rows> {
-        self.storage.rows(self.block)
+        // SAFETY: invariant of the type.
+        unsafe { self.storage.rows(self.group, self.block) }
     }
 }
 

@@ -198,9 +198,12 @@ mod imp {
         }
 
         /// The rows of a block, if they are initialised.
+        ///
+        /// # Safety
+        /// `words` are those of the block's group, in this storage.
         #[inline(always)]
-        pub(crate) fn rows(&self, block: Block) -> Option<&Rows> {
-            if !self.is_live(block) {
+        pub(crate) unsafe fn rows(&self, words: &GroupWords, block: Block) -> Option<&Rows> {
+            if words.live.load(Acquire) & block.bit() == 0 {
                 return None;
             }
             // SAFETY: `live` was set, and seen with acquire, after the rows were initialised (the only place that
@@ -288,8 +291,9 @@ mod imp {
             &self.summary[self.shape.summary_count() - LINE_WORDS]
         }
 
-        pub(crate) fn rows(&self, block: Block) -> Option<&Rows> {
-            self.is_live(block).then(|| &self.rows[self.shape.block_index(block)])
+        pub(crate) unsafe fn rows(&self, words: &GroupWords, block: Block) -> Option<&Rows> {
+            let live = words.live.load(Acquire) & block.bit() != 0;
+            live.then(|| &self.rows[self.shape.block_index(block)])
         }
 
         pub(crate) unsafe fn write_first(&self, block: Block, values: [u64; BLOCK_ROWS]) {
