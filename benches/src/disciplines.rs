@@ -3,7 +3,7 @@
 use crate::{
     contender::Race,
     roster::Entry,
-    work::{Churn, Sample},
+    work::{Held, Sample},
 };
 
 /// How much work a comparison does.
@@ -23,9 +23,8 @@ impl Scale {
     /// Seconds, for a look.
     pub const QUICK: Self = Self { rounds: 5, operations: 40_000, memory: 1 << 30 };
 
-    /// A churn of single frames at this occupancy.
-    pub fn churn(self, percent: usize) -> Churn {
-        Churn { frames: self.memory / 4096, percent, steps: self.operations, burst: 1, seed: 1 }
+    fn frames(self) -> usize {
+        self.memory / 4096
     }
 }
 
@@ -42,6 +41,25 @@ pub enum Group {
     Alone,
 }
 
+/// What is held while the work runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing.
+    Nothing,
+    /// Single frames, scattered over memory.
+    Frames {
+        /// Of memory.
+        percent: usize,
+        /// Of the same length.
+        lists: usize,
+    },
+    /// Runs of orders 0 to 9.
+    Runs {
+        /// Of memory.
+        percent: usize,
+    },
+}
+
 /// One kind of work.
 #[derive(Clone, Copy)]
 #[allow(missing_debug_implementations, reason = "a row of a table")]
@@ -56,13 +74,29 @@ pub struct Discipline {
     pub order: u32,
     /// Whether only those take part whose cost does not grow with what is held.
     pub bulk: bool,
-    pub(crate) run: fn(&dyn Race, Scale) -> Sample,
+    /// What is held.
+    pub holding: Holding,
+    run: fn(&dyn Race, Scale, &mut Held) -> Sample,
 }
 
 impl Discipline {
     /// Whether an entry takes part.
     pub fn admits(&self, entry: &Entry) -> bool {
         (entry.bulk || !self.bulk) && (entry.runs || self.order == 0 || !self.bulk)
+    }
+
+    /// Has a contender hold what this work wants held.
+    pub fn prepare(&self, contender: &dyn Race, scale: Scale) -> Held {
+        match self.holding {
+            Holding::Nothing => Held::default(),
+            Holding::Frames { percent, lists } => contender.occupy(scale.frames(), percent, lists),
+            Holding::Runs { percent } => contender.occupy_runs(scale.frames(), percent),
+        }
+    }
+
+    /// One timed run.
+    pub fn run(&self, contender: &dyn Race, scale: Scale, held: &mut Held) -> Sample {
+        (self.run)(contender, scale, held)
     }
 }
 
@@ -85,7 +119,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Pairs,
         order: 0,
         bulk: false,
-        run: |race, scale| race.pair(0, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.pair(0, scale.operations),
     },
     Discipline {
         name: "8-burst",
@@ -93,7 +128,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Pairs,
         order: 0,
         bulk: false,
-        run: |race, scale| race.burst(8, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.burst(8, scale.operations),
     },
     Discipline {
         name: "2M pair",
@@ -101,7 +137,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Pairs,
         order: 9,
         bulk: false,
-        run: |race, scale| race.pair(9, scale.operations / 20),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.pair(9, scale.operations / 20),
     },
     Discipline {
         name: "bulk alloc",
@@ -109,7 +146,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Held,
         order: 0,
         bulk: true,
-        run: |race, scale| race.bulk(BULK, scale.operations, 1).0,
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.bulk(BULK, scale.operations, 1).0,
     },
     Discipline {
         name: "random free",
@@ -117,7 +155,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Held,
         order: 0,
         bulk: true,
-        run: |race, scale| race.bulk(BULK, scale.operations, 1).1,
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.bulk(BULK, scale.operations, 1).1,
     },
     Discipline {
         name: "churn 50 %",
@@ -125,7 +164,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Held,
         order: 0,
         bulk: true,
-        run: |race, scale| race.churn(&scale.churn(50)),
+        holding: Holding::Frames { percent: 50, lists: 1 },
+        run: |race, scale, held| race.churn(scale.operations, held),
     },
     Discipline {
         name: "churn 90 %",
@@ -133,7 +173,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Held,
         order: 0,
         bulk: true,
-        run: |race, scale| race.churn(&scale.churn(90)),
+        holding: Holding::Frames { percent: 90, lists: 1 },
+        run: |race, scale, held| race.churn(scale.operations, held),
     },
     Discipline {
         name: "orders 0-9",
@@ -141,7 +182,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Held,
         order: 9,
         bulk: true,
-        run: |race, scale| race.mixed(&scale.churn(50)),
+        holding: Holding::Runs { percent: 50 },
+        run: |race, scale, held| race.mixed(scale.operations, held),
     },
     Discipline {
         name: "2T pair",
@@ -149,7 +191,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Threads,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads(2, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.threads(2, scale.operations),
     },
     Discipline {
         name: "2T churn",
@@ -157,7 +200,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Threads,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads_churn(2, &scale.churn(25)),
+        holding: Holding::Frames { percent: 50, lists: 2 },
+        run: |race, scale, held| race.threads_churn(2, scale.operations, held),
     },
     Discipline {
         name: "2T bulk",
@@ -165,7 +209,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Threads,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads_bulk(2, BULK_OF_THREADS, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.threads_bulk(2, BULK_OF_THREADS, scale.operations),
     },
     Discipline {
         name: "pass on",
@@ -173,7 +218,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Threads,
         order: 0,
         bulk: true,
-        run: |race, scale| race.producer_consumer(scale.operations / 2),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.producer_consumer(scale.operations / 2),
     },
     Discipline {
         name: "1T pair",
@@ -181,7 +227,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Alone,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads(1, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.threads(1, scale.operations),
     },
     Discipline {
         name: "1T churn",
@@ -189,7 +236,8 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Alone,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads_churn(1, &scale.churn(25)),
+        holding: Holding::Frames { percent: 50, lists: 2 },
+        run: |race, scale, held| race.threads_churn(1, scale.operations, held),
     },
     Discipline {
         name: "1T bulk",
@@ -197,6 +245,7 @@ pub const DISCIPLINES: [Discipline; 15] = [
         group: Group::Alone,
         order: 0,
         bulk: true,
-        run: |race, scale| race.threads_bulk(1, BULK_OF_THREADS, scale.operations),
+        holding: Holding::Nothing,
+        run: |race, scale, _| race.threads_bulk(1, BULK_OF_THREADS, scale.operations),
     },
 ];

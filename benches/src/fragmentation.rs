@@ -1,8 +1,8 @@
-//! How many 2 MiB frames are left after single frames came and went: 1 GiB, half of it held.
+//! How many 2 MiB frames there are after single frames came and went: 1 GiB, half of it held.
 //!
-//! A count, not a time. Each point starts with fresh memory, so that looking does not change what comes later.
+//! All of memory was held first, and a random half of it freed: nothing is whole at the beginning. A count, not a time. Each point starts with fresh memory, so that looking does not change what comes later.
 
-use crate::{arena::arena, roster::Entry, work::Churn};
+use crate::{arena::arena, roster::Entry};
 
 /// A moment at which the free 2 MiB frames are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,13 @@ pub fn free_huge(entry: &Entry, point: Point) -> std::io::Result<usize> {
     let frames = MEMORY / 4096;
     let memory = arena(MEMORY)?;
     let contender = (entry.build)(memory.clone());
-    let churn = Churn { frames, percent: 50, steps: point.times * frames, burst: point.burst, seed: 1 };
-    let huge = contender.free_huge_after(&churn);
+    let mut held = contender.occupy(frames, 50, 1);
+    match point.burst {
+        1 => _ = contender.churn(point.times * frames, &mut held),
+        burst => contender.churn_in_bursts(point.times * frames, burst, &mut held),
+    }
+    let huge = contender.free_huge();
+    contender.give_back(held);
     drop(contender);
     // SAFETY: its contender is gone.
     unsafe { crate::arena::forget(memory) };

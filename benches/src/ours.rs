@@ -58,23 +58,26 @@ const LAYOUTS: [FrameLayout; 10] = {
 impl<A: FrameAllocator> Contender for Ours<A> {
     #[inline]
     fn alloc(&self, order: u32) -> Option<usize> {
-        let frames = match order {
-            0 => self.allocator.alloc_frame(),
-            _ => self.allocator.alloc(LAYOUTS[order as usize]),
-        };
-        frames.ok().map(PhysAddr::as_usize)
+        self.allocator.alloc(LAYOUTS[order as usize]).ok().map(PhysAddr::as_usize)
     }
 
     #[inline]
     fn free(&self, address: usize, order: u32) {
         let start = PhysAddr::from(address);
         // SAFETY: the work gives back what it got, once.
-        let freed = unsafe {
-            match order {
-                0 => self.allocator.dealloc_frame(start),
-                _ => self.allocator.dealloc(start, LAYOUTS[order as usize]),
-            }
-        };
+        let freed = unsafe { self.allocator.dealloc(start, LAYOUTS[order as usize]) };
+        debug_assert_eq!(freed, Ok(()));
+    }
+
+    #[inline]
+    fn alloc_one(&self) -> Option<usize> {
+        self.allocator.alloc_frame().ok().map(PhysAddr::as_usize)
+    }
+
+    #[inline]
+    fn free_one(&self, address: usize) {
+        // SAFETY: as in `free`.
+        let freed = unsafe { self.allocator.dealloc_frame(PhysAddr::from(address)) };
         debug_assert_eq!(freed, Ok(()));
     }
 
@@ -226,6 +229,12 @@ impl Contender for Raii {
     fn free(&self, address: usize, _: u32) {
         // SAFETY: the work gives back what it got from `into_raw`, once.
         drop(unsafe { PhysFrame::<Host>::from_raw(PhysAddr::from(address)) });
+    }
+
+    #[inline]
+    fn pair(&self) -> bool {
+        // As an owner uses it: held by a value, dropped.
+        PhysFrame::<Host>::alloc().map(std::hint::black_box).is_ok()
     }
 
     fn settle(&self) {

@@ -1,8 +1,9 @@
 //! The timed comparison: every discipline, every contender, interleaved.
 //!
-//! A round runs each discipline once on each contender in turn, starting with another contender each time: a machine
-//! that slows down for a while slows all of them, in one round. Ratios to the floor are taken within a round; what is
-//! shown is the median of the rounds with the quartiles beside it.
+//! A round runs each of some disciplines once on each contender in turn, starting with another contender each time: a
+//! machine that slows down for a while slows all of them, in one round. Ratios to the floor are taken within a round;
+//! what is shown is the median of the rounds with the quartiles beside it. Disciplines that want the same frames held
+//! share their rounds; contenders hold them from the first round to the last.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,7 +13,7 @@ use crate::{
     disciplines::{DISCIPLINES, Scale},
     roster::{Entry, Kind},
     verify::Fault,
-    work::Sample,
+    work::{Held, Sample},
 };
 
 /// A middle value and its spread.
@@ -118,15 +119,37 @@ pub fn race(
         });
     }
     let mut samples = vec![vec![Vec::new(); DISCIPLINES.len()]; roster.len()];
-    for round in 0..scale.rounds {
-        for (number, discipline) in DISCIPLINES.iter().enumerate() {
-            progress(round * DISCIPLINES.len() + number, steps, discipline.name);
-            for turn in 0..roster.len() {
-                let who = (turn + round) % roster.len();
-                let Some(contender) = &contenders[who] else { continue };
-                if discipline.admits(&roster[who]) && contender.can(discipline.order) {
-                    samples[who][number].push((discipline.run)(&**contender, scale));
+    let takes_part = |who: usize, discipline: usize| {
+        let discipline = &DISCIPLINES[discipline];
+        let able = |contender: &dyn Race| discipline.admits(&roster[who]) && contender.can(discipline.order);
+        contenders[who].as_deref().filter(|contender| able(*contender))
+    };
+    let mut done = 0;
+    for sharing in sharing() {
+        let mut held: Vec<Held> = Vec::new();
+        for who in 0..roster.len() {
+            progress(done, steps, roster[who].name);
+            let prepared = takes_part(who, sharing[0]).map(|c| DISCIPLINES[sharing[0]].prepare(c, scale));
+            held.push(prepared.unwrap_or_default());
+        }
+        for round in 0..scale.rounds {
+            for &discipline in &sharing {
+                progress(done, steps, DISCIPLINES[discipline].name);
+                done += 1;
+                for turn in 0..roster.len() {
+                    let who = (turn + round) % roster.len();
+                    let Some(contender) = takes_part(who, discipline) else { continue };
+                    samples[who][discipline].push(DISCIPLINES[discipline].run(
+                        contender,
+                        scale,
+                        &mut held[who],
+                    ));
                 }
+            }
+        }
+        for (who, held) in held.into_iter().enumerate() {
+            if let Some(contender) = takes_part(who, sharing[0]) {
+                contender.give_back(held);
             }
         }
     }
@@ -146,6 +169,18 @@ pub fn verified(entry: &Entry, memory: usize) -> std::io::Result<Result<Box<dyn 
         contender.verify(memory, frames).map(|()| contender)
     }));
     Ok(checked.unwrap_or(Err(Fault::Panicked)))
+}
+
+/// The disciplines, those together that want the same held.
+fn sharing() -> Vec<Vec<usize>> {
+    let mut all: Vec<Vec<usize>> = Vec::new();
+    for (number, discipline) in DISCIPLINES.iter().enumerate() {
+        match all.iter_mut().find(|sharing| DISCIPLINES[sharing[0]].holding == discipline.holding) {
+            Some(sharing) => sharing.push(number),
+            None => all.push(vec![number]),
+        }
+    }
+    all
 }
 
 /// Of each contender, of each discipline: the samples of its rounds.
@@ -180,6 +215,21 @@ fn figures(roster: &[Entry], samples: &Samples) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disciplines::Holding;
+
+    #[test]
+    fn who_shares_rounds_holds_the_same_and_meets_the_same_contenders() {
+        let all = sharing();
+        let mut seen: Vec<usize> = all.iter().flatten().copied().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..DISCIPLINES.len()).collect::<Vec<_>>());
+        for sharing in all.iter().filter(|sharing| DISCIPLINES[sharing[0]].holding != Holding::Nothing) {
+            for &one in sharing {
+                let (first, one) = (&DISCIPLINES[sharing[0]], &DISCIPLINES[one]);
+                assert_eq!((first.holding, first.bulk, first.order), (one.holding, one.bulk, one.order));
+            }
+        }
+    }
 
     #[test]
     fn a_spread_is_of_sorted_values() {

@@ -1,19 +1,20 @@
 //! What contenders are put to. Each function does one timed run and leaves the allocator as it found it.
 //!
-//! Occupancy is held while the work runs, as in a machine that has been up for a while; the choice of victims is
-//! random with a fixed seed, so that every contender sees the same requests. Times include the loop around the
+//! Occupancy is held between the runs, as in a machine that has been up for a while; the choice of victims is
+//! random with fixed seeds, so that every contender sees the same requests. Times include the loop around the
 //! allocator, which is the same for all; [`Null`](crate::yardstick::Null) tells how much that is. What is no work of
 //! the allocator's (the memory of the lists, shuffling, starting threads, emptying caches at the end) happens outside
-//! of the timed part.
+//! of the timed part. Times are processor time of the thread.
 
 mod churn;
+mod clock;
 mod single;
 mod threads;
 mod trace;
 
 use std::time::Duration;
 
-pub use churn::{Churn, churn, free_huge_after, mixed};
+pub use churn::{Held, churn, churn_in_bursts, free_huge, give_back, mixed, occupy, occupy_runs};
 pub use single::{bulk, burst, pair};
 pub use threads::{producer_consumer, threads, threads_bulk, threads_churn};
 pub use trace::{Step, Trace, replay};
@@ -83,7 +84,7 @@ impl Random {
 
 /// What a thread's first use costs (an index, a cache, a stack) is start-up, not work.
 fn warm<C: Contender>(contender: &C) {
-    if let Some(address) = contender.alloc(0) {
-        contender.free(address, 0);
+    if let Some(address) = contender.alloc_one() {
+        contender.free_one(address);
     }
 }

@@ -1,8 +1,8 @@
 //! One thread: pairs, bursts, bulk.
 
-use std::{hint::black_box, time::Instant};
+use std::hint::black_box;
 
-use super::{Random, Sample, warm};
+use super::{Random, Sample, clock::Moment, warm};
 use crate::contender::Contender;
 
 /// Allocate and free one run, again and again. An operation is the pair.
@@ -10,11 +10,17 @@ use crate::contender::Contender;
 pub fn pair<C: Contender>(contender: &C, order: u32, rounds: usize) -> Sample {
     warm(contender);
     let mut failures = 0;
-    let start = Instant::now();
-    for _ in 0..rounds {
-        match contender.alloc(order) {
-            Some(address) => contender.free(black_box(address), order),
-            None => failures += 1,
+    let start = Moment::now();
+    if order == 0 {
+        for _ in 0..rounds {
+            failures += usize::from(!contender.pair());
+        }
+    } else {
+        for _ in 0..rounds {
+            match contender.alloc(order) {
+                Some(address) => contender.free(black_box(address), order),
+                None => failures += 1,
+            }
         }
     }
     Sample { time: start.elapsed(), operations: rounds, failures }
@@ -26,16 +32,16 @@ pub fn burst<C: Contender>(contender: &C, burst: usize, rounds: usize) -> Sample
     warm(contender);
     let mut held = vec![0; burst];
     let mut failures = 0;
-    let start = Instant::now();
+    let start = Moment::now();
     for _ in 0..rounds / burst {
         for slot in &mut held {
-            *slot = contender.alloc(0).unwrap_or(0);
+            *slot = contender.alloc_one().unwrap_or(0);
         }
         for &address in &held {
             if address == 0 {
                 failures += 1;
             } else {
-                contender.free(address, 0);
+                contender.free_one(address);
             }
         }
     }
@@ -52,16 +58,16 @@ pub fn bulk<C: Contender>(contender: &C, frames: usize, operations: usize, seed:
     let mut shuffled = touched(frames);
     let (mut allocated, mut freed) = (Sample::default(), Sample::default());
     for _ in 0..(operations / frames).max(1) {
-        let start = Instant::now();
+        let start = Moment::now();
         let failures = fill(contender, &mut held);
         allocated += Sample { time: start.elapsed(), operations: frames, failures };
         for (slot, &i) in shuffled.iter_mut().zip(&order) {
             *slot = held[i as usize];
         }
-        let start = Instant::now();
+        let start = Moment::now();
         for &address in &shuffled {
             if address != 0 {
-                contender.free(address, 0);
+                contender.free_one(address);
             }
         }
         freed += Sample { time: start.elapsed(), operations: frames - failures, failures: 0 };
@@ -81,7 +87,7 @@ pub(super) fn touched(len: usize) -> Vec<usize> {
 pub(super) fn fill<C: Contender>(contender: &C, held: &mut [usize]) -> usize {
     let mut failures = 0;
     for slot in held {
-        *slot = contender.alloc(0).unwrap_or_else(|| {
+        *slot = contender.alloc_one().unwrap_or_else(|| {
             failures += 1;
             0
         });

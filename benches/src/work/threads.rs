@@ -9,103 +9,81 @@ use std::{
 };
 
 use super::{
-    Churn, Random, Sample,
-    churn::{give_back, occupy, steps},
+    Held, Random, Sample,
+    churn::churn_list,
+    clock::Moment,
     pair,
     single::{fill, touched},
     warm,
 };
 use crate::contender::Contender;
 
-/// The longest time of `threads` threads, each of which does `work` on what `prepare` gave it, once all are ready;
-/// `finish` comes behind the timed part.
-fn together<C: Contender, S>(
+/// Has each of these states worked on by a thread of its own, once all are ready. What counts is the slowest thread.
+fn together<C: Contender, S: Send>(
     contender: &C,
-    threads: usize,
-    prepare: impl Fn(usize) -> S + Sync,
-    work: impl Fn(usize, &mut S) -> (usize, usize) + Sync,
-    finish: impl Fn(S) + Sync,
+    states: impl IntoIterator<Item = S>,
+    work: impl Fn(S) -> Sample + Sync,
 ) -> Sample {
-    let ready = Barrier::new(threads);
-    let run = |index: usize| {
+    let states: Vec<S> = states.into_iter().collect();
+    let ready = Barrier::new(states.len());
+    let run = |state| {
         warm(contender);
-        let mut state = prepare(index);
         ready.wait();
-        let start = Instant::now();
-        let (operations, failures) = work(index, &mut state);
-        let time = start.elapsed();
+        let sample = work(state);
         // Nobody tidies up while another is still timed.
         ready.wait();
-        finish(state);
         contender.settle();
-        Sample { time, operations, failures }
+        sample
     };
-    let mut sample = Sample { time: Duration::ZERO, operations: 0, failures: 0 };
+    let mut slowest = Sample::default();
     std::thread::scope(|scope| {
         let run = &run;
-        let workers: Vec<_> = (0..threads).map(|index| scope.spawn(move || run(index))).collect();
+        let workers: Vec<_> = states.into_iter().map(|state| scope.spawn(move || run(state))).collect();
         for worker in workers {
             let one = worker.join().expect("a worker does not panic");
-            sample.time = sample.time.max(one.time);
-            sample.operations = sample.operations.max(one.operations);
-            sample.failures += one.failures;
+            slowest.time = slowest.time.max(one.time);
+            slowest.operations = slowest.operations.max(one.operations);
+            slowest.failures += one.failures;
         }
     });
-    sample
+    slowest
 }
 
 /// [`pair`] on several threads at once. An operation is a pair of one thread.
 pub fn threads<C: Contender>(contender: &C, threads: usize, rounds: usize) -> Sample {
-    together(
-        contender,
-        threads,
-        |_| (),
-        |_, ()| {
-            let pairs = pair(contender, 0, rounds);
-            (pairs.operations, pairs.failures)
-        },
-        |()| (),
-    )
+    together(contender, 0..threads, |_| pair(contender, 0, rounds))
 }
 
-/// [`churn`](super::churn()) on several threads at once, each of which holds its own frames: `churn` is what one thread does.
-/// An operation is a step of one thread.
-pub fn threads_churn<C: Contender>(contender: &C, threads: usize, churn: &Churn) -> Sample {
-    together(
-        contender,
-        threads,
-        |_| occupy(contender, churn),
-        |index, held| {
-            let stepped = steps(contender, &Churn { seed: churn.seed + index as u64, ..*churn }, held);
-            (stepped.operations, stepped.failures)
-        },
-        |held| give_back(contender, held),
-    )
+/// [`churn`](super::churn()) on several threads at once, each with a list of its own. An operation is a step of one
+/// thread.
+pub fn threads_churn<C: Contender>(contender: &C, threads: usize, steps: usize, held: &mut Held) -> Sample {
+    held.rounds += 1;
+    let seed = held.rounds;
+    let lists = held.frames.iter_mut().take(threads).enumerate();
+    together(contender, lists, |(index, frames)| {
+        churn_list(contender, steps, frames, Random::new(seed << 8 | index as u64))
+    })
 }
 
 /// On several threads at once: allocate `frames` frames, free them in random order, until about `operations` are done.
 /// An operation is a frame, allocated and freed, of one thread.
 pub fn threads_bulk<C: Contender>(contender: &C, threads: usize, frames: usize, operations: usize) -> Sample {
     let times = (operations / frames).max(1);
-    together(
-        contender,
-        threads,
-        |index| (touched(frames), Random::new(index as u64).permutation(frames)),
-        |_, (held, order)| {
-            let mut failures = 0;
-            for _ in 0..times {
-                failures += fill(contender, held);
-                for &i in &*order {
-                    let address = held[i as usize];
-                    if address != 0 {
-                        contender.free(address, 0);
-                    }
+    let prepared = (0..threads).map(|index| (touched(frames), Random::new(index as u64).permutation(frames)));
+    together(contender, prepared, |(mut held, order)| {
+        let mut failures = 0;
+        let start = Moment::now();
+        for _ in 0..times {
+            failures += fill(contender, &mut held);
+            for &i in &order {
+                let address = held[i as usize];
+                if address != 0 {
+                    contender.free(address, 0);
                 }
             }
-            (times * frames, failures)
-        },
-        |_| (),
-    )
+        }
+        Sample { time: start.elapsed(), operations: times * frames, failures }
+    })
 }
 
 /// A word on a cache line of its own.
@@ -113,59 +91,64 @@ pub fn threads_bulk<C: Contender>(contender: &C, threads: usize, frames: usize, 
 #[repr(align(128))]
 struct Counter(AtomicUsize);
 
-/// One thread allocates, another frees. An operation is a frame.
-///
-/// Frames go through a ring of 1,024 places, published 32 at a time, so that what the threads say to each other costs
-/// little beside what the allocator does.
-pub fn producer_consumer<C: Contender>(contender: &C, frames: usize) -> Sample {
-    const PLACES: usize = 1024;
-    const BATCH: usize = 32;
-    let ring: Vec<AtomicUsize> = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
-    let (written, read) = (Counter::default(), Counter::default());
-    let produce = || {
-        for i in 0..frames {
-            let address = loop {
-                match contender.alloc(0) {
-                    Some(address) => break address,
-                    None => {
-                        written.0.store(i, Ordering::Release);
-                        std::thread::yield_now();
-                    }
-                }
-            };
-            ring[i % PLACES].store(address, Ordering::Relaxed);
-            if (i + 1) % BATCH == 0 || i + 1 == frames {
-                written.0.store(i + 1, Ordering::Release);
-                wait(|| i + 1 + BATCH <= read.0.load(Ordering::Acquire) + PLACES);
-            }
-        }
-    };
-    let consume = || {
+/// Frames go through a ring of places, 64 at a time. Only what the allocator does is timed, on the wall: a thread that
+/// waits for the other waits for the machine.
+struct Ring {
+    places: Vec<AtomicUsize>,
+    written: Counter,
+    read: Counter,
+}
+
+const PLACES: usize = 4096;
+const BATCH: usize = 64;
+
+impl Ring {
+    fn produce<C: Contender>(&self, contender: &C, frames: usize) -> Duration {
+        let mut time = Duration::ZERO;
         let mut done = 0;
         while done < frames {
-            wait(|| written.0.load(Ordering::Acquire) > done);
-            let there = written.0.load(Ordering::Acquire);
-            for i in done..there {
-                contender.free(ring[i % PLACES].load(Ordering::Relaxed), 0);
+            wait(|| done + BATCH <= self.read.0.load(Ordering::Acquire) + PLACES);
+            let start = Instant::now();
+            let mut got = 0;
+            while got < BATCH {
+                let Some(address) = contender.alloc(0) else { break };
+                self.places[(done + got) % PLACES].store(address, Ordering::Relaxed);
+                got += 1;
             }
-            done = there;
-            read.0.store(done, Ordering::Release);
+            time += start.elapsed();
+            done += got;
+            self.written.0.store(done, Ordering::Release);
         }
-    };
-    together(
-        contender,
-        2,
-        |_| (),
-        |index, ()| {
-            if index == 0 {
-                produce()
-            } else {
-                consume()
+        time
+    }
+
+    fn consume<C: Contender>(&self, contender: &C, frames: usize) -> Duration {
+        let mut time = Duration::ZERO;
+        let mut done = 0;
+        while done < frames {
+            wait(|| self.written.0.load(Ordering::Acquire) > done);
+            let there = self.written.0.load(Ordering::Acquire);
+            let start = Instant::now();
+            for i in done..there {
+                contender.free(self.places[i % PLACES].load(Ordering::Relaxed), 0);
             }
-            (frames, 0)
-        },
-        |()| (),
-    )
+            time += start.elapsed();
+            done = there;
+            self.read.0.store(done, Ordering::Release);
+        }
+        time
+    }
+}
+
+/// One thread allocates, another frees. An operation is a frame, and its time that of the slower side.
+pub fn producer_consumer<C: Contender>(contender: &C, frames: usize) -> Sample {
+    let frames = frames.next_multiple_of(BATCH);
+    let places = (0..PLACES).map(|_| AtomicUsize::new(0)).collect();
+    let ring = Ring { places, written: Counter::default(), read: Counter::default() };
+    together(contender, [true, false], |produces| {
+        let time = if produces { ring.produce(contender, frames) } else { ring.consume(contender, frames) };
+        Sample { time, operations: frames, failures: 0 }
+    })
 }
 
 /// Waits for the other thread: a while on the processor, then without it.
@@ -173,7 +156,7 @@ fn wait(until: impl Fn() -> bool) {
     let mut turns = 0u32;
     while !until() {
         turns += 1;
-        if turns.is_multiple_of(1 << 12) {
+        if turns.is_multiple_of(1 << 10) {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();

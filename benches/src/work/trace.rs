@@ -1,8 +1,6 @@
 //! What a real kernel asked for, in its order.
 
-use std::time::Instant;
-
-use super::Sample;
+use super::{Sample, clock::Moment};
 use crate::contender::Contender;
 
 /// One operation of a trace.
@@ -30,7 +28,7 @@ pub struct Trace {
 pub fn replay<C: Contender>(contender: &C, trace: &Trace) -> Sample {
     let mut held = vec![(0usize, 0u8); trace.slots];
     let mut failures = 0;
-    let start = Instant::now();
+    let start = Moment::now();
     for step in &trace.steps {
         let Some(slot) = held.get_mut(step.slot as usize) else { continue };
         if step.alloc {
