@@ -6,17 +6,27 @@ use crate::command::{Failure, cargo, root, run};
 
 /// Builds the example of that name and returns its ELF file.
 pub(super) fn build(example: &str, binary: &str) -> Result<PathBuf, Failure> {
-    build_in(&root(), example, binary)
+    build_as(&root(), example, binary, &["--release"], "release")
 }
 
-/// As [`build`], of other sources than ours.
-pub(super) fn build_in(sources: &Path, example: &str, binary: &str) -> Result<PathBuf, Failure> {
+/// As [`build`], of other sources than ours, soon rather than well: a change builds again in seconds.
+pub(super) fn build_quickly(sources: &Path, example: &str, binary: &str) -> Result<PathBuf, Failure> {
+    build_as(sources, example, binary, &[], "debug")
+}
+
+fn build_as(
+    sources: &Path,
+    example: &str,
+    binary: &str,
+    profile: &[&str],
+    folder: &str,
+) -> Result<PathBuf, Failure> {
     let target = sources.join("target/bare-metal");
     let manifest = sources.join("examples").join(example).join("Cargo.toml");
-    let mut command = cargo(&["build", "--quiet", "--release"]);
-    command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target);
+    let mut command = cargo(&["build", "--quiet"]);
+    command.args(profile).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target);
     run(&mut command)?;
-    Ok(target.join("release").join(binary))
+    Ok(target.join(folder).join(binary))
 }
 
 /// A fresh directory for the files of one run.

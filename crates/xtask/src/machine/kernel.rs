@@ -39,9 +39,9 @@ impl KernelArgs {
     pub(crate) const ALL: Self =
         Self { cpus: 0, backend: String::new(), memory: 0, map: None, bochs: false, all: true };
 
-    /// A machine in QEMU with 1 GiB.
-    pub(super) fn on(cpus: usize, backend: &str) -> Self {
-        Self { cpus, backend: backend.into(), memory: 1024, all: false, ..Self::ALL }
+    /// A machine in QEMU with little memory, which a run is soon through with.
+    pub(super) fn small(cpus: usize, backend: &str) -> Self {
+        Self { cpus, backend: backend.into(), memory: 128, all: false, ..Self::ALL }
     }
 }
 
