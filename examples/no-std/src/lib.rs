@@ -14,7 +14,12 @@ static FRAMES: Tree = Tree::new();
 /// The `count` frames from `start` on are RAM that nobody else uses, and so are the `metadata_len` bytes at
 /// `metadata`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn take_one(start: usize, count: usize, metadata: *mut u8, metadata_len: usize) -> usize {
+pub unsafe extern "C" fn take_one(
+    start: usize,
+    count: usize,
+    metadata: *mut u8,
+    metadata_len: usize,
+) -> usize {
     let Ok(region) = FrameRange::new(start.into(), count) else { return 0 };
     // SAFETY: the caller lends the bytes for good.
     let metadata = unsafe { core::slice::from_raw_parts_mut(metadata.cast(), metadata_len) };
