@@ -210,11 +210,16 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         if layout.is_single() {
             return self.alloc_frame();
         }
-        if P::TRUSTS && Order::of(layout).is_some() {
+        if P::TRUSTS {
             let (cpu, _pin) = self.cpus.pin();
-            // SAFETY: pinned as `cpu` until the end of the block.
-            if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {
-                owned.note_missing_run(&self.backend);
+            if let Some(order) = Order::of(layout) {
+                // SAFETY: pinned as `cpu` until the end of the block.
+                if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {
+                    if let Some(run) = owned.pop_run(order) {
+                        return Ok(run);
+                    }
+                    owned.note_missing_run(&self.backend);
+                }
             }
         }
         self.past(|backend| backend.alloc(layout))
@@ -235,6 +240,9 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             let (cpu, _pin) = self.cpus.pin();
             // SAFETY: pinned as `cpu` until the end of the block.
             if let (Some(order), Some((_, mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
+                if owned.push_run(order, start) {
+                    return Ok(());
+                }
                 if owned.keeps_run(order, start) {
                     owned.halve_runs(&self.backend, order);
                     if owned.push_run(order, start) {
@@ -268,6 +276,8 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
                         self.empty(cpu, owned);
                         break;
                     }
+                    // Not empty: the period ended with the frame before.
+                    None if owned.look_around(&self.backend) => {}
                     None if self.refill(&mut owned, cpu) == 0 => break,
                     None => {}
                 }
@@ -291,6 +301,10 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     ) -> Result<(), DeallocError> {
         let filter = |frames: &mut [PhysAddr]| self.policy.give_back(frames, cpu);
         if is_frame(frame) && !owned.was_asked() {
+            owned.look_around(&self.backend);
+            if owned.push(frame) {
+                return Ok(());
+            }
             if owned.keeps(frame) {
                 owned.spill(&self.backend, filter);
             }
@@ -389,7 +403,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             }
         };
         // SAFETY: the caller is pinned as `cpu`, of old or as of now.
-        let Some(owned) = (unsafe { slot.enter() }) else {
+        let Some(mut owned) = (unsafe { slot.enter() }) else {
             slot.count_bypass();
             return None;
         };
@@ -397,6 +411,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             self.empty(cpu, owned);
             return None;
         }
+        owned.look_around(&self.backend);
         Some((cpu, owned))
     }
 

@@ -32,7 +32,6 @@ use core::{
     fmt,
     mem::MaybeUninit,
     sync::atomic::{
-        AtomicBool, AtomicUsize,
         Ordering::{Relaxed, SeqCst},
         compiler_fence,
     },
@@ -44,6 +43,7 @@ use crate::{
     CacheStats,
     request::{Request, STACK},
     stacks::{Order, Stacks},
+    sync::{AtomicBool, AtomicUsize},
 };
 
 /// Frames that move between a stack and the backend at a time: half of the stack, so that neither an allocation nor a
@@ -87,7 +87,7 @@ impl CpuSlot {
         const ZERO: PhysAddr = PhysAddr::from_usize(0);
         Self {
             busy: AtomicBool::new(false),
-            request: Request(crate::sync::AtomicUsize::new(STACK)),
+            request: Request(AtomicUsize::new(STACK)),
             keep: AtomicUsize::new(0),
             stacks: Stacks::new(),
             returning: AtomicUsize::new(0),
@@ -249,6 +249,18 @@ impl Owned<'_> {
     #[inline]
     pub(crate) fn was_asked(&self) -> bool {
         self.slot.request.length() == 0
+    }
+
+    /// Now and then, whatever else is done: where the watermark is now. An owner who finds all it wants in its stacks
+    /// would go on with the same frames for ever, wherever they lie.
+    /// Whether it was time.
+    pub(crate) fn look_around<A: FrameAllocator>(&mut self, backend: &A) -> bool {
+        // SAFETY: this execution owns the slot.
+        let over = unsafe { self.slot.stacks.end_period() };
+        if over {
+            self.poll_watermark(backend, 0);
+        }
+        over
     }
 
     /// Notes that the slot is empty and its frames are in the backend.

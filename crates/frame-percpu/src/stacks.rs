@@ -12,19 +12,22 @@
 //! may enter that its caller owns, however it was allocated, because ownership is by the frame. Other orders have
 //! no places: they pass by.
 //!
-//! A stack's word holds its top and, above it, how often it was popped, so that an allocation changes one word.
+//! A stack's word holds its top and, above it, how often it was popped, so that an allocation changes one word. After
+//! [`PERIOD`] pops a bit is set with which the stack looks both empty and full: the next operation leaves its hot path,
+//! and looks around (see [`end_period`](Stacks::end_period)). The hot path tests nothing for that.
+//!
+//! ```text
+//!  word    [ 0 ... | period is over | pops: 10 bits | top: 8 bits ]
+//! ```
 //!
 //! Invariants, behind the slot's `busy` as all of a slot: `BASE[k] <= top <= END[k]`, and `places[top..END[k]]` are
 //! starts of runs of order `k`, at multiples of their size and not 0, which the slot owns.
 
-use core::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use core::{cell::UnsafeCell, sync::atomic::Ordering::Relaxed};
 
 use frame_core::{FRAME_SIZE, FrameLayout, PhysAddr};
 
-use crate::request::STACK;
+use crate::{request::STACK, sync::AtomicUsize};
 
 /// Orders that tables have: a power of two, so that a masked index needs no check.
 const ORDERS: usize = 16;
@@ -55,6 +58,10 @@ const KEPT: u64 = {
 /// Bits of a word that hold the top.
 const TOP_BITS: u32 = 8;
 const TOP: usize = (1 << TOP_BITS) - 1;
+/// Pops after which the owner looks around.
+pub(crate) const PERIOD: usize = 1 << 10;
+/// The bit of a word which says that a period is over.
+const OVER: usize = PERIOD << TOP_BITS;
 const _: () = assert!(PLACES <= TOP);
 
 /// An order of runs that has places: 0 to 5, or 9.
@@ -120,6 +127,8 @@ impl Order {
 /// The stacks of a slot. Only the execution that owns the slot calls what takes or gives.
 pub(crate) struct Stacks {
     words: [AtomicUsize; ORDERS],
+    /// Pops of all orders in periods that ended.
+    hits: AtomicUsize,
     places: UnsafeCell<[PhysAddr; PLACES]>,
 }
 
@@ -131,7 +140,7 @@ impl Stacks {
             words[order] = AtomicUsize::new(END[order]);
             order += 1;
         }
-        Self { words, places: UnsafeCell::new([PhysAddr::from_usize(0); PLACES]) }
+        Self { words, hits: AtomicUsize::new(0), places: UnsafeCell::new([PhysAddr::from_usize(0); PLACES]) }
     }
 
     #[inline]
@@ -151,10 +160,28 @@ impl Stacks {
 
     /// Allocations served, of all orders. For anyone.
     pub(crate) fn hits(&self) -> usize {
-        self.words.iter().fold(0, |hits, word| hits.wrapping_add(word.load(Relaxed) >> TOP_BITS))
+        let earlier = self.hits.load(Relaxed);
+        self.words.iter().fold(earlier, |hits, word| hits.wrapping_add(word.load(Relaxed) >> TOP_BITS))
     }
 
-    /// Takes the newest run of an order.
+    /// Begins new periods where one is over. Whether any was.
+    ///
+    /// # Safety
+    /// The caller owns the slot.
+    pub(crate) unsafe fn end_period(&self) -> bool {
+        let mut any = false;
+        for word in &self.words {
+            let now = word.load(Relaxed);
+            if now & OVER != 0 {
+                self.hits.store(self.hits.load(Relaxed).wrapping_add(now >> TOP_BITS), Relaxed);
+                word.store(now & TOP, Relaxed);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Takes the newest run of an order; `None` too if a period is over.
     ///
     /// # Safety
     /// The caller owns the slot.
@@ -164,7 +191,7 @@ impl Stacks {
         unsafe { self.pop_below(order, order.end()) }
     }
 
-    /// Puts a run on its stack; false if it is full.
+    /// Puts a run on its stack; false if it is full, or a period is over.
     ///
     /// # Safety
     /// The caller owns the slot, and gives it the run.
@@ -199,7 +226,7 @@ impl Stacks {
     #[inline(always)]
     unsafe fn pop_below(&self, order: Order, end: usize) -> Option<PhysAddr> {
         let word = self.word(order).load(Relaxed);
-        let top = word & TOP;
+        let top = word & (OVER | TOP);
         if top >= end {
             return None;
         }
@@ -215,7 +242,7 @@ impl Stacks {
     #[inline(always)]
     unsafe fn push_within(&self, order: Order, start: PhysAddr, base: usize, room: usize) -> bool {
         let word = self.word(order).load(Relaxed);
-        let below = (word & TOP).wrapping_sub(1);
+        let below = (word & (OVER | TOP)).wrapping_sub(1);
         if below.wrapping_sub(base) >= room {
             return false;
         }
@@ -278,9 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn a_period_ends_and_hits_are_counted_on() {
+        let stacks = Stacks::new();
+        let (order, run) = (Order(2), PhysAddr::from(4 * FRAME_SIZE));
+        // SAFETY: nobody else has these stacks.
+        unsafe {
+            for _ in 0..3 {
+                for _ in 0..PERIOD {
+                    assert!(!stacks.end_period());
+                    assert!(stacks.push(order, run));
+                    assert_eq!(stacks.pop(order), Some(run));
+                }
+                assert!(!stacks.push(order, run));
+                assert_eq!(stacks.pop(order), None);
+                assert_eq!(stacks.len(order), 0);
+                assert!(stacks.end_period());
+            }
+        }
+        assert_eq!(stacks.hits(), 3 * PERIOD);
+    }
+
+    #[test]
     fn stacks_lie_side_by_side() {
         let stacks = Stacks::new();
-        let runs = |order: Order| (1..=order.capacity()).map(move |i| PhysAddr::from(i << 21 | order.0 << 40));
+        let runs =
+            |order: Order| (1..=order.capacity()).map(move |i| PhysAddr::from(i << 21 | order.0 << 40));
         // SAFETY: nobody else has these stacks.
         unsafe {
             for order in (0..ORDERS).map(Order) {

@@ -7,7 +7,7 @@
 pub struct CacheStats {
     /// Frames in the slot now, those waiting to be handed back included.
     pub cached_frames: usize,
-    /// Allocations that were served from the slot, of a frame or a run. (Wraps after 2^24 where `usize` has 32 bits.)
+    /// Allocations that were served from the slot, of a frame or a run.
     pub hits: usize,
     /// Allocations of a single frame that found the slot empty and went to the backend for a refill.
     pub misses: usize,

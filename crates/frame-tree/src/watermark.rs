@@ -19,6 +19,9 @@ use crate::{
     zone::zones,
 };
 
+/// One frame in so many may lie above the others.
+const SLACK: usize = 64;
+
 /// The frames in use, about, and the address that follows from it.
 #[derive(Debug)]
 pub(crate) struct Watermark {
@@ -87,7 +90,7 @@ impl Watermark {
     /// Finds the address that packed frames would reach, in the order in which zones are filled.
     pub(crate) fn update<const N: usize>(&self, regions: &Registry<'_, N>) {
         let used = self.used.load(Relaxed);
-        let mut left = used + used / 16 + BLOCK_FRAMES;
+        let mut left = used + used / SLACK + BLOCK_FRAMES / 4;
         let mut address = usize::MAX;
         'zones: for zone in zones(Frames::ALL) {
             for (_, region) in regions.iter() {
