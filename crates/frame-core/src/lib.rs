@@ -15,6 +15,9 @@
 
 mod allocator;
 mod boxed;
+#[cfg(frame_counted)]
+#[doc(hidden)]
+pub mod counted;
 mod early;
 mod error;
 mod frame;
