@@ -22,7 +22,7 @@ enum Task {
     /// Every test: unit, integration, documentation, model checking, the freestanding link, kernels on
     /// simulated machines. Ends with the count.
     Test,
-    /// Formatting, clippy, documentation, every combination of features: warnings are errors.
+    /// Formatting, clippy, documentation, every pair of features: warnings are errors.
     Lint,
     /// The library crates with the oldest compiler that they promise.
     Msrv,
@@ -32,6 +32,8 @@ enum Task {
     Hypervisor(machine::HypervisorArgs),
     /// Boots a kernel with a disk driver on our frames, and compares the disk afterwards.
     Virtio(machine::VirtioArgs),
+    /// Compares what vmx-structs says with what a processor with VMX does, case by case.
+    VmxProof(machine::ProofArgs),
     /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
     SeededFaults,
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Task::Kernel(arguments) => machine::kernel(&arguments).and_then(machine::Outcome::told),
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
         Task::Virtio(arguments) => machine::virtio(&arguments).and_then(machine::Outcome::told),
+        Task::VmxProof(arguments) => machine::vmx_proof(&arguments).and_then(machine::Outcome::told),
         Task::SeededFaults => machine::seeded_faults().and_then(machine::Outcome::told),
     };
     match result {

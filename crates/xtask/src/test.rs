@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{
     command::{Failure, cargo, root, run, run_lines},
-    machine::{self, HypervisorArgs, KernelArgs, Outcome, VirtioArgs},
+    machine::{self, HypervisorArgs, KernelArgs, Outcome, ProofArgs, VirtioArgs},
 };
 
 /// What ran.
@@ -104,6 +104,7 @@ fn machines(tally: &mut Tally) {
         machine::kernel(&KernelArgs::ALL),
         machine::virtio(&VirtioArgs::ALL),
         machine::hypervisor(&HypervisorArgs::ALL),
+        machine::vmx_proof(&ProofArgs::ALL),
     ];
     for outcome in outcomes {
         match outcome {

@@ -11,6 +11,7 @@ mod hypervisor;
 mod image;
 mod kernel;
 mod packages;
+mod proof;
 mod qemu;
 mod run;
 mod seeded;
@@ -19,6 +20,7 @@ mod virtio;
 
 pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
+pub(crate) use proof::{ProofArgs, vmx_proof};
 pub(crate) use seeded::seeded_faults;
 pub(crate) use virtio::{VirtioArgs, virtio};
 

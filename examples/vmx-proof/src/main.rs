@@ -1,0 +1,62 @@
+//! Every check that software can make is made by the processor too.
+//!
+//! `vmx-structs` says in software what a processor with VMX would do: whether it takes a VMCS, which ports and MSRs
+//! exit, what becomes of an access through EPT. This kernel asks the processor, case by case, and compares the two. See
+//! README.md for the groups and how to add a case.
+//!
+//! CPU 0 goes through all groups alone; then all CPUs together go through those that they can disturb each other in.
+//! The command line says how many CPUs there are: `cpus=4`.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod fields;
+mod instructions;
+mod report;
+mod vmcs;
+mod vmx;
+
+use frame_allocator::FrameAllocator;
+use kernel_example::memory;
+use machine::{multiboot::BootInfo, println, smp};
+use vmx_structs::{CpuModel, VmxCapabilities, instructions::capabilities};
+
+machine::entry!(main);
+
+fn main(boot: &'static BootInfo) {
+    let cpus = boot.argument("cpus").map_or(1, |text| text.parse().expect("a number of CPUs"));
+    memory::init(boot, cpus);
+    smp::start(cpus);
+    // SAFETY: the kernel runs at CPL 0.
+    let caps = unsafe { capabilities() }.expect("a processor with VMX");
+    let known = CpuModel::ALL.iter().find(|model| model.capabilities() == caps);
+    println!(
+        "{cpus} CPUs, {} free frames, capabilities of {}",
+        memory::FRAMES.stats().free_frames,
+        known.map_or("an unknown model", |model| model.id())
+    );
+    smp::on_all_cpus(&|cpu| {
+        prove(cpu, &caps);
+        memory::FRAMES.drain_local();
+    });
+    report::finish()
+}
+
+/// What each CPU does.
+fn prove(cpu: usize, caps: &VmxCapabilities) {
+    report::group(cpu, "instructions", |report| instructions::compare(report, caps));
+    let operation = match vmx::VmxOperation::enter(caps) {
+        Ok(operation) => operation,
+        Err(error) => return report::group(cpu, "VMXON", |_| Err(error)),
+    };
+    if cpu == 0 {
+        // The emulator knows which fields there are on its first CPU alone: the others take every encoding.
+        report::group(cpu, "VMCS fields", |report| fields::compare(report, caps));
+    }
+    report::group(cpu, "VM entry", |report| vmcs::compare(report, caps, &operation));
+    if cpu == 0 {
+        report::group(cpu, "VM entry, two faults", |report| vmcs::compare_pairs(report, caps, &operation));
+    }
+    operation.leave();
+}

@@ -1,0 +1,90 @@
+//! Controls, and the event that is injected (SDM 26.2.1): error 7.
+
+use super::trial::page;
+use super::{Case, cases};
+use vmx_structs::vmcs::{SecondaryControls, control};
+
+/// Each breaks the rule that it names, and no other, where the processor has what it needs.
+pub const BAD: &[Case] = cases! {
+    PinControls long: |t| t.clear(control::PIN_CONTROLS, 1 << 1);
+    PinControls long: |t| t.or(control::PIN_CONTROLS, 1 << 8);
+    PrimaryControls long: |t| t.clear(control::PRIMARY_CONTROLS, 1 << 26);
+    PrimaryControls long: |t| t.or(control::PRIMARY_CONTROLS, 1 << 18);
+    // CR3-load exiting must be 1 where there are no TRUE MSRs.
+    SecondaryControls long: |t| t.secondary(SecondaryControls::RDSEED_EXITING);
+    SecondaryControls long: |t| t.secondary(SecondaryControls::from_bits_retain(1 << 30));
+    Cr3TargetCount long: |t| t.set(control::CR3_TARGET_COUNT, 5);
+    IoBitmapAddress rich: |t| t.set(control::IO_BITMAP_A, 0x1001);
+    IoBitmapAddress rich: |t| t.set(control::IO_BITMAP_B, 1 << 40);
+    MsrBitmapAddress rich: |t| t.set(control::MSR_BITMAPS, 0x1800);
+    MsrBitmapAddress rich: |t| t.set(control::MSR_BITMAPS, 1 << 63);
+    VirtualApicAddress rich: |t| t.set(control::VIRTUAL_APIC_ADDRESS, 0x10);
+    VirtualApicAddress rich: |t| t.set(control::VIRTUAL_APIC_ADDRESS, 1 << 52);
+    TprThresholdReserved rich: |t| { t.clear(control::SECONDARY_CONTROLS, 1 << 9); t.set(control::TPR_THRESHOLD, 0x10) };
+    TprThresholdAboveVtpr rich: |t| { t.clear(control::SECONDARY_CONTROLS, 1 | 1 << 9); t.set(control::TPR_THRESHOLD, 6); t.poke(page::VIRTUAL_APIC, 0x80, 0x5f) };
+    VirtualNmisNeedNmiExiting long: |t| t.or(control::PIN_CONTROLS, 1 << 5);
+    NmiWindowNeedsVirtualNmis long: |t| t.or(control::PRIMARY_CONTROLS, 1 << 22);
+    ApicAccessAddress rich: |t| t.set(control::APIC_ACCESS_ADDRESS, 8);
+    ApicAccessAddress rich: |t| t.set(control::APIC_ACCESS_ADDRESS, 1 << 41);
+    ApicVirtualizationNeedsTprShadow long: |t| t.secondary(SecondaryControls::VIRTUALIZE_X2APIC_MODE);
+    ApicVirtualizationNeedsTprShadow long: |t| t.secondary(SecondaryControls::APIC_REGISTER_VIRTUALIZATION);
+    ApicVirtualizationNeedsTprShadow long: |t| { t.secondary(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY); t.or(control::PIN_CONTROLS, 1) };
+    X2ApicExcludesApicAccesses rich: |t| t.secondary(SecondaryControls::VIRTUALIZE_X2APIC_MODE);
+    VirtualInterruptsNeedExternalInterruptExiting rich: |t| t.clear(control::PIN_CONTROLS, 1);
+    VpidNotZero rich: |t| t.set(control::VPID, 0);
+    EptpMemoryType real: |t| t.set(control::EPT_POINTER, 0x3000 | 3 << 3 | 4);
+    EptpWalkLength real: |t| t.set(control::EPT_POINTER, 0x3000 | 4 << 3 | 6);
+    EptpAccessedDirty real: |t| t.set(control::EPT_POINTER, t.eptp() | 1 << 6);
+    EptpShadowStack real: |t| t.set(control::EPT_POINTER, t.eptp() | 1 << 7);
+    EptpReserved real: |t| t.set(control::EPT_POINTER, t.eptp() | 1 << 8);
+    EptpReserved real: |t| t.set(control::EPT_POINTER, t.eptp() | 1 << 11);
+    EptpReserved real: |t| t.set(control::EPT_POINTER, 1 << 40 | 3 << 3 | 6);
+    PmlNeedsEpt long: |t| t.secondary(SecondaryControls::ENABLE_PML);
+    PmlAddress rich: |t| t.set(control::PML_ADDRESS, 0xff8);
+    PmlAddress rich: |t| t.set(control::PML_ADDRESS, 1 << 40);
+    UnrestrictedGuestNeedsEpt long: |t| t.secondary(SecondaryControls::UNRESTRICTED_GUEST);
+    SubPageNeedsEpt long: |t| t.secondary(SecondaryControls::SUB_PAGE_WRITE_PERMISSIONS);
+    SubPageTableAddress rich: |t| t.set(control::SPP_TABLE_POINTER, 0x1800);
+    VmFunctionControls rich: |t| t.set(control::VM_FUNCTION_CONTROLS, 3);
+    EptpSwitchingNeedsEpt long: |t| { t.secondary(SecondaryControls::ENABLE_VM_FUNCTIONS); t.set(control::VM_FUNCTION_CONTROLS, 1) };
+    EptpListAddress rich: |t| t.set(control::EPTP_LIST_ADDRESS, 0x1008);
+    VmreadBitmapAddress rich: |t| t.set(control::VMREAD_BITMAP_ADDRESS, 4);
+    VmwriteBitmapAddress rich: |t| t.set(control::VMWRITE_BITMAP_ADDRESS, 1 << 40);
+    VeInformationAddress rich: |t| t.set(control::VE_INFORMATION_ADDRESS, 64);
+    TscMultiplierNotZero rich: |t| t.set(control::TSC_MULTIPLIER, 0);
+    ExitControls long: |t| t.clear(control::EXIT_CONTROLS, 1 << 3);
+    ExitControls long: |t| t.or(control::EXIT_CONTROLS, 1 << 28);
+    SaveTimerNeedsTimer long: |t| t.or(control::EXIT_CONTROLS, 1 << 22);
+    ExitMsrStoreArea rich: |t| t.set(control::EXIT_MSR_STORE_ADDRESS, 0x1008);
+    ExitMsrStoreArea rich: |t| t.set(control::EXIT_MSR_STORE_ADDRESS, (1 << 40) - 32);
+    ExitMsrLoadArea rich: |t| t.set(control::EXIT_MSR_LOAD_ADDRESS, 1);
+    ExitMsrLoadArea rich: |t| t.set(control::EXIT_MSR_LOAD_ADDRESS, u64::MAX - 0xf);
+    EntryControls long: |t| t.clear(control::ENTRY_CONTROLS, 1 << 12);
+    EntryControls long: |t| t.or(control::ENTRY_CONTROLS, 1 << 20);
+    EntryMsrLoadArea rich: |t| t.set(control::ENTRY_MSR_LOAD_ADDRESS, 1 << 40);
+    EntryMsrLoadArea rich: |t| { t.set(control::ENTRY_MSR_LOAD_COUNT, u32::MAX); t.set(control::ENTRY_MSR_LOAD_ADDRESS, (1 << 40) - 0x1000) };
+    SmmControlsOutsideSmm long: |t| t.or(control::ENTRY_CONTROLS, 1 << 10);
+    SmmControlsOutsideSmm long: |t| t.or(control::ENTRY_CONTROLS, 1 << 11);
+    InjectionType long: |t| t.inject(1, 0, 0);
+    InjectionType long: |t| t.inject(7, 0, 0); // no monitor trap flag
+    InjectionVector long: |t| t.inject(2, 3, 0);
+    InjectionVector long: |t| t.inject(3, 32, 0);
+    InjectionVector long: |t| t.inject(7, 1, 0);
+    InjectionDeliversErrorCode long: |t| t.inject(3, 13, 0);
+    InjectionDeliversErrorCode long: |t| t.inject(3, 8, 0);
+    InjectionDeliversErrorCode long: |t| t.inject(3, 17, 0);
+    InjectionDeliversErrorCode long: |t| t.inject(3, 6, 1 << 11);
+    InjectionDeliversErrorCode long: |t| t.inject(3, 21, 1 << 11);
+    InjectionDeliversErrorCode long: |t| t.inject(2, 2, 1 << 11);
+    InjectionDeliversErrorCode real: |t| t.inject(3, 13, 1 << 11);
+    // Even where any vector may have one, only exceptions do, in protected mode.
+    InjectionDeliversErrorCode long: |t| t.inject(2, 2, 1 << 11);
+    InjectionDeliversErrorCode real: |t| t.inject(3, 13, 1 << 11);
+    InjectionReserved long: |t| t.inject(3, 6, 1 << 12);
+    InjectionReserved long: |t| t.inject(3, 6, 1 << 13);
+    InjectionReserved long: |t| t.inject(3, 6, 1 << 30);
+    InjectionErrorCode long: |t| { t.inject(3, 14, 1 << 11); t.set(control::ENTRY_EXCEPTION_ERROR_CODE, 0x1_0000) };
+    InjectionLength long: |t| t.inject(4, 0x80, 0);
+    InjectionLength long: |t| { t.inject(5, 1, 0); t.set(control::ENTRY_INSTRUCTION_LENGTH, 16) };
+    InjectionLength long: |t| { t.inject(6, 3, 0); t.set(control::ENTRY_INSTRUCTION_LENGTH, 16) };
+};
