@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::memory::{DEFAULT_MAP, frames_from_size};
+use crate::{
+    memory::{DEFAULT_MAP, frames_from_size},
+    vmx::VmxArgs,
+};
 
 /// Replays real Linux allocation traces on every frame allocator of this workspace, side by side.
 #[derive(Debug, Parser)]
@@ -28,6 +31,8 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     /// Tell how to record a trace and the memory map of your own machine
     Record,
+    /// Build a virtual machine's VMX structures on a backend, explain them, and say what VM entry would say
+    Vmx(VmxArgs),
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@
 //! | [`ledger`], [`replay`], [`threads`], [`measure`] | who owns what; a watched pass; timed passes; a thread for each CPU |
 //! | [`hal`], [`vm`] | a virtual machine's structures on a compared allocator |
 //! | [`table`], [`report`] | what a person reads |
-//! | [`compare`], [`map`], [`record`], `peers` (a feature) | the commands |
+//! | [`compare`], [`map`], [`record`], [`vmx`], `peers` (a feature) | the commands |
 
 mod backends;
 mod cli;
@@ -31,6 +31,7 @@ mod table;
 mod threads;
 mod trace;
 mod vm;
+mod vmx;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         #[cfg(not(feature = "peers"))]
         Command::Peers(_) => Err(WITHOUT_PEERS.into()),
         Command::Record => record::run(),
+        Command::Vmx(args) => vmx::run(&args),
     };
     match result {
         Ok(complaints) if complaints.is_empty() => ExitCode::SUCCESS,
