@@ -17,7 +17,7 @@
 //! and looks around (see [`end_period`](Stacks::end_period)). The hot path tests nothing for that.
 //!
 //! ```text
-//!  word    [ 0 ... | period is over | pops: 10 bits | top: 8 bits ]
+//!  word    [ 0 ... | period is over | pops: 8 bits | top: 8 bits ]
 //! ```
 //!
 //! Invariants, behind the slot's `busy` as all of a slot: `BASE[k] <= top <= END[k]`, and `places[top..END[k]]` are
@@ -59,7 +59,7 @@ const KEPT: u64 = {
 const TOP_BITS: u32 = 8;
 const TOP: usize = (1 << TOP_BITS) - 1;
 /// Pops after which the owner looks around.
-pub(crate) const PERIOD: usize = 1 << 10;
+pub(crate) const PERIOD: usize = 1 << 8;
 /// The bit of a word which says that a period is over.
 const OVER: usize = PERIOD << TOP_BITS;
 const _: () = assert!(PLACES <= TOP);

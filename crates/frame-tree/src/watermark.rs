@@ -5,9 +5,9 @@
 //! blocks come free at the top.
 //!
 //! That needs the number of frames in use, and a counter that every operation updates would be the one cache line that
-//! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one bulk call in 64: once all
-//! groups were counted, about an eighth of the memory changed hands, whatever its size. It is a hint: exact counts come
-//! from [`stats`](frame_core::FrameAllocator::stats).
+//! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one in 64 bulk calls and
+//! polls: once all groups were counted, about an eighth of the memory changed hands, whatever its size. It is a hint:
+//! exact counts come from [`stats`](frame_core::FrameAllocator::stats).
 
 use frame_core::PhysAddr;
 
