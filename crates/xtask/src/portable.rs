@@ -1,0 +1,93 @@
+//! The library crates for processors that are no x86: 64-bit Arm and RISC-V.
+//!
+//! There is no need to install a target: `core` and `alloc` are built from source. The source must be that of the
+//! compiler, so both come from Debian 12's packages `rustc-web` and `rust-web-src`, unpacked into `target/portable`.
+//! Where they cannot be had, the check says so loudly and checks nothing.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    command::{Failure, cargo, root, run},
+    debian::{unpack, version},
+    machine::Outcome,
+    msrv::LIBRARIES,
+};
+
+const TARGETS: [&str; 2] = ["aarch64-unknown-none", "riscv64gc-unknown-none-elf"];
+
+/// Everything that does not say x86 in its name. `vmx-structs` goes without its instructions, which are x86's own.
+const FEATURES: &str = "frame-allocator/bitmap,frame-allocator/buddy,frame-allocator/multiboot2,\
+                        frame-allocator/page_table_multiarch,frame-allocator/virtio-drivers";
+
+pub(crate) fn portable() -> Result<Outcome, Failure> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return Ok(Outcome::Skipped("the compiler's packages are for x86-64 Linux".into()));
+    }
+    let folder = root().join("target/portable");
+    let compiler = folder.join("usr/bin/rustc");
+    let libraries = folder.join("usr/lib/x86_64-linux-gnu");
+    if version(&compiler, &libraries).is_empty()
+        && let Err(reason) = fetch(&folder)
+    {
+        return Ok(Outcome::Skipped(format!("no compiler with its library's source ({reason})")));
+    }
+    let found = version(&compiler, &libraries);
+    if found.is_empty() {
+        return Ok(Outcome::Skipped("Debian's rustc does not run here".into()));
+    }
+    println!("{}", found.trim());
+    for target in TARGETS {
+        let mut check = cargo(&["check", "--quiet", "-Zbuild-std=core,alloc", "--target", target]);
+        check.arg("--target-dir").arg(folder.join("build"));
+        check.args(["--features", FEATURES]);
+        for library in LIBRARIES {
+            check.args(["--package", library]);
+        }
+        run(with_compiler(&mut check, &compiler, &libraries))?;
+    }
+    println!("{} libraries build for {}", LIBRARIES.len(), TARGETS.join(" and "));
+    Ok(Outcome::Passed { runs: TARGETS.len(), checks: TARGETS.len() * LIBRARIES.len() })
+}
+
+/// What came of the command that was asked for by name: for that, a skip is a failure.
+pub(crate) fn told(outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Passed { .. } => Ok(()),
+        Outcome::Skipped(_) => Err(outcome.to_string()),
+    }
+}
+
+/// The stable compiler builds `core` too, if it is told that it may.
+fn with_compiler<'a>(command: &'a mut Command, compiler: &Path, libraries: &Path) -> &'a mut Command {
+    command.env("RUSTC", compiler).env("LD_LIBRARY_PATH", libraries).env("RUSTC_BOOTSTRAP", "1")
+}
+
+/// Fetches the newest release that there is, and the library of the same release.
+fn fetch(folder: &Path) -> Result<(), String> {
+    let output = Command::new("apt-cache").args(["depends", "libstd-rust-web-dev"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let library = named(&text, "libstd-rust-web-").ok_or("apt-cache knows no libstd-rust-web")?;
+    let output = Command::new("apt-cache").args(["depends", &library]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let llvm = named(&text, "libllvm").ok_or("apt-cache knows no libllvm")?;
+    let packages = ["rustc-web".into(), "rust-web-src".into(), "libstd-rust-web-dev".into(), library, llvm];
+    unpack(folder, &packages)
+}
+
+/// The package that starts with `name` in what `apt-cache depends` says.
+fn named(depends: &str, name: &str) -> Option<String> {
+    let packages = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    packages.map(str::to_owned).find(|package| package.starts_with(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_found_among_the_dependencies() {
+        let text = "libstd-rust-web-1.96\n  Depends: libc6\n  Depends: libllvm22\n  Conflicts: <libllvm21>\n";
+        assert_eq!(named(text, "libllvm").as_deref(), Some("libllvm22"));
+        assert_eq!(named(text, "libstd-rust-web-"), None);
+    }
+}
