@@ -1,9 +1,11 @@
 //! The project's commands: `cargo xtask test` runs everything that can fail, `cargo xtask lint` what can be read.
 
 mod command;
+mod debian;
 mod lint;
 mod machine;
 mod msrv;
+mod portable;
 mod test;
 
 use std::process::ExitCode;
@@ -35,7 +37,9 @@ enum Task {
     /// Compares what vmx-structs says with what a processor with VMX does, case by case.
     VmxProof(machine::ProofArgs),
     /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
-    SeededFaults,
+    SeededFaults(machine::SeededArgs),
+    /// The library crates for 64-bit Arm and RISC-V.
+    Portable,
 }
 
 fn main() -> ExitCode {
@@ -47,7 +51,8 @@ fn main() -> ExitCode {
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
         Task::Virtio(arguments) => machine::virtio(&arguments).and_then(machine::Outcome::told),
         Task::VmxProof(arguments) => machine::vmx_proof(&arguments).and_then(machine::Outcome::told),
-        Task::SeededFaults => machine::seeded_faults().and_then(machine::Outcome::told),
+        Task::Portable => portable::portable().and_then(portable::told),
+        Task::SeededFaults(arguments) => machine::seeded_faults(&arguments).and_then(machine::Outcome::told),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,12 +3,15 @@
 //! That compiler comes from `MSRV_RUSTC` (a path), or is unpacked from Debian 12's packages `rustc-web` 1.85 into
 //! `target/msrv`. Where neither can be had, the check says so loudly and checks nothing.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, path::Path};
 
-use crate::command::{Failure, cargo, root, run};
+use crate::{
+    command::{Failure, cargo, root, run},
+    debian::{unpack, version},
+};
 
 const VERSION: &str = "1.85.0";
-const LIBRARIES: [&str; 7] = [
+pub(crate) const LIBRARIES: [&str; 7] = [
     "frame-core",
     "frame-tree",
     "frame-bitmap",
@@ -26,7 +29,7 @@ pub(crate) fn msrv() -> Result<(), Failure> {
     };
     let libraries = folder.join("usr/lib/x86_64-linux-gnu");
     if !version(&compiler, &libraries).contains(VERSION)
-        && let Err(reason) = unpack(&folder)
+        && let Err(reason) = fetch(&folder)
     {
         println!("SKIPPED: no rustc {VERSION} to check with ({reason}); set MSRV_RUSTC to the path of one");
         return Ok(());
@@ -48,15 +51,8 @@ pub(crate) fn msrv() -> Result<(), Failure> {
     run(&mut check)
 }
 
-/// What the compiler says of itself; empty if it cannot be run.
-fn version(compiler: &Path, libraries: &Path) -> String {
-    let output = Command::new(compiler).arg("--version").env("LD_LIBRARY_PATH", libraries).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
-}
-
-/// Fetches the compiler's packages without installing them: they would take the place of others.
-fn unpack(folder: &Path) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+/// Fetches the compiler.
+fn fetch(folder: &Path) -> Result<(), String> {
     let release = "1.85.0+dfsg3-1~deb12u3";
     let packages = [
         format!("rustc-web={release}"),
@@ -64,15 +60,5 @@ fn unpack(folder: &Path) -> Result<(), String> {
         format!("libstd-rust-web-dev={release}"),
         "libllvm19".to_owned(),
     ];
-    let fetched = Command::new("apt-get").arg("download").args(&packages).current_dir(folder).output();
-    if !fetched.map_err(|error| format!("apt-get: {error}"))?.status.success() {
-        return Err("apt-get has no such packages".into());
-    }
-    for file in fs::read_dir(folder).map_err(|error| error.to_string())?.flatten() {
-        let path = file.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&path).arg(folder))?;
-        }
-    }
-    Ok(())
+    unpack(folder, &packages)
 }

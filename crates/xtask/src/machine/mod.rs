@@ -21,7 +21,7 @@ mod virtio;
 pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
 pub(crate) use proof::{ProofArgs, vmx_proof};
-pub(crate) use seeded::seeded_faults;
+pub(crate) use seeded::{SeededArgs, seeded_faults};
 pub(crate) use virtio::{VirtioArgs, virtio};
 
 /// What came of a command that boots machines, when nothing failed.
