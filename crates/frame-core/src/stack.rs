@@ -24,6 +24,7 @@ pub struct FrameStack<H: FrameHal> {
 
 impl<H: FrameHal> FrameStack<H> {
     /// No frames.
+    #[inline]
     pub const fn new() -> Self {
         Self { top: None, len: 0 }
     }
@@ -41,11 +42,13 @@ impl<H: FrameHal> FrameStack<H> {
     }
 
     /// Frames.
+    #[inline]
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -103,6 +106,7 @@ impl<H: FrameHal> Default for FrameStack<H> {
 }
 
 impl<H: FrameHal> Drop for FrameStack<H> {
+    #[inline]
     fn drop(&mut self) {
         while self.pop().is_some() {}
     }

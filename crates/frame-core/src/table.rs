@@ -16,8 +16,8 @@
 use core::{
     fmt,
     marker::PhantomData,
-    mem, slice,
-    sync::atomic::{AtomicU64, Ordering},
+    mem, ptr, slice,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use crate::{AllocError, FRAME_SIZE, FrameHal, FrameRange, PhysAddr, PhysFrame, PhysFrames};
@@ -307,6 +307,26 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
             return Err(OwnedWord);
         }
         Ok(slot.swap(word, Ordering::AcqRel))
+    }
+
+    /// Writes bits 7:0 of a plain word, and none of the others: what hardware sets in those meanwhile stays, without
+    /// the locked operation that [`swap`](Self::swap) is.
+    ///
+    /// # Errors
+    /// [`OwnedWord`] when the word owns something. Nothing was written.
+    #[inline]
+    pub fn set_low_byte(&mut self, i: usize, byte: u8) -> Result<(), OwnedWord> {
+        let slot = self.shared.slot(i);
+        if slot.load(Ordering::Relaxed) & OWNED != 0 {
+            return Err(OwnedWord);
+        }
+        let low = if cfg!(target_endian = "little") { 0 } else { size_of::<u64>() - 1 };
+        // SAFETY: the byte lies in the word, which lives as long as the borrow, and an atomic byte has no alignment. No
+        // other thread accesses the word as a whole at the same time, which atomics of two sizes must not do: a
+        // `TableRef` of this table would borrow `self`, which is borrowed exclusively.
+        let byte_slot = unsafe { &*ptr::from_ref(slot).cast::<AtomicU8>().add(low) };
+        byte_slot.store(byte, Ordering::Release);
+        Ok(())
     }
 
     /// Makes a plain word own `table`; `flags` are its other bits. Returns the word as it was.

@@ -12,11 +12,13 @@ pub struct GuestPhysAddr(u64);
 
 impl GuestPhysAddr {
     /// Of a number.
+    #[inline]
     pub const fn new(address: u64) -> Self {
         Self(address)
     }
 
     /// The number.
+    #[inline]
     pub const fn as_u64(self) -> u64 {
         self.0
     }
@@ -65,6 +67,7 @@ impl GuestRange {
     ///
     /// # Errors
     /// `start` is not frame-aligned, `count` is 0, or the range runs past the last 64-bit address.
+    #[inline]
     pub const fn new(start: GuestPhysAddr, count: u64) -> Result<Self, GuestRangeError> {
         let error = GuestRangeError { start, count };
         if start.0 & MASK != 0 || count == 0 {
@@ -77,11 +80,13 @@ impl GuestRange {
     }
 
     /// The first address.
+    #[inline]
     pub const fn start(self) -> GuestPhysAddr {
         GuestPhysAddr(self.start)
     }
 
     /// The address of the last byte.
+    #[inline]
     pub const fn last(self) -> GuestPhysAddr {
         GuestPhysAddr(self.start + (self.count - 1) * FRAME_SIZE as u64 + MASK)
     }
@@ -150,6 +155,7 @@ impl PageSize {
     pub const ALL: [Self; 3] = [Self::Size4K, Self::Size2M, Self::Size1G];
 
     /// Bytes.
+    #[inline]
     pub const fn bytes(self) -> u64 {
         1 << (12 + 9 * (self.level() - 1))
     }
@@ -160,6 +166,7 @@ impl PageSize {
     }
 
     /// The level of the tables whose entries map such pages: 1, 2 or 3.
+    #[inline]
     pub const fn level(self) -> u32 {
         match self {
             Self::Size4K => 1,
@@ -169,6 +176,7 @@ impl PageSize {
     }
 
     /// The size that an entry of this level maps.
+    #[inline]
     pub const fn of_level(level: u32) -> Option<Self> {
         match level {
             1 => Some(Self::Size4K),

@@ -58,6 +58,7 @@ impl EptMemoryType {
         [Self::Uncacheable, Self::WriteCombining, Self::WriteThrough, Self::WriteProtected, Self::WriteBack];
 
     /// Of its number; `None` for a reserved one.
+    #[inline]
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Uncacheable),
@@ -141,6 +142,7 @@ impl EptAttributes {
     }
 
     /// What the bits of a leaf say; `None` for a reserved memory type.
+    #[inline]
     pub(crate) const fn decode(word: u64) -> Option<Self> {
         match EptMemoryType::from_number((word >> 3 & 7) as u8) {
             Some(memory_type) => Some(Self { flags: EptFlags::from_bits_truncate(word), memory_type }),

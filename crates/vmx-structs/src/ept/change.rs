@@ -7,8 +7,10 @@
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, PhysAddr, TableMut, TableRef};
 
 use super::entry::{
-    ACCESSED, ADDRESS, DIRTY, ENTRIES, EptLeaf, Slot, classify, index, is_whole, leaf_word, piece, slots,
+    ACCESSED, ADDRESS, DIRTY, ENTRIES, EptLeaf, Slot, classify, index, is_whole, leaf_word, piece, shift,
+    slots,
 };
+use super::format::Format;
 use super::{Ept, EptAttributes, EptConfig, EptError, EptFlags, Invalidation, is_empty, take_apart};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
@@ -29,40 +31,41 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// Nothing is mapped there, or a page that starts elsewhere.
+    #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
-        let width = self.config.guest_width();
-        let address = guest.as_u64();
-        if address >> width != 0 {
-            return Err(EptError::GuestTooWide { guest, width });
+        let (address, format) = (guest.as_u64(), self.format);
+        if address & format.beyond != 0 {
+            return Err(EptError::GuestTooWide { guest, width: self.config.guest_width() });
         }
-        let mut table = self.root.words_mut();
-        let mut level = self.config.levels().count();
-        while level > 1 {
-            match table.into_child(index(address, level)) {
-                Ok(child) => table = child,
-                Err(last) => {
-                    table = last;
-                    break;
-                }
-            }
-            level -= 1;
-        }
+        let (mut table, level) = self.lowest_at(address);
         let i = index(address, level);
-        let Some(leaf) = EptLeaf::of_slot(&self.config, address, level, table.word(i)) else {
-            return Err(EptError::NotMapped { guest });
-        };
+        let word = table.word(i);
+        let leaf = if level <= 3 { format.leaf(address, level, word) } else { None };
+        let Some(leaf) = leaf else { return Err(EptError::NotMapped { guest }) };
         if leaf.guest() != guest {
             return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
         }
-        // An exchange: a dirty flag that the processor sets at this moment is seen.
-        let old = table.swap(i, self.config.vacant()).map_err(|_| EptError::NotMapped { guest })?;
-        let leaf = EptLeaf::new(address, level, old).unwrap_or(leaf);
-        let mut retired = FrameStack::new();
-        if is_empty(&self.config, table.words(), i) {
-            prune(&self.config, self.root.words_mut(), self.config.levels().count(), address, &mut retired);
-            self.tables -= retired.len();
+        // An exchange, so that a flag which the processor sets at this moment is seen, unless it has none to set.
+        let leaf = if format.may_change(word) {
+            let old = table.swap(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
+            EptLeaf::new(address, level, old).unwrap_or(leaf)
+        } else {
+            table.set(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
+            leaf
+        };
+        if is_empty(&format, table.words(), i) {
+            return Ok((leaf, self.prune(address)));
         }
-        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, retired)))
+        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, FrameStack::new())))
+    }
+
+    /// Takes the tables out on the way to an address that map nothing any more.
+    #[inline(never)]
+    fn prune(&mut self, address: u64) -> Invalidation<H> {
+        let mut retired = FrameStack::new();
+        prune(&self.format, self.root.words_mut(), self.config.levels().count(), address, &mut retired);
+        self.tables -= retired.len();
+        Invalidation::new(self.pointer, &self.config, true, retired)
     }
 
     /// Takes all pages of a range out and gives back the tables that map nothing any more. A large page that lies in the
@@ -79,13 +82,39 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// The attributes are not supported, the range is too wide or has a gap, or there is no frame for a table.
+    #[inline]
     pub fn protect(
         &mut self,
         range: GuestRange,
         attributes: EptAttributes,
     ) -> Result<Invalidation<H>, EptError> {
-        let bits = attributes.encode(&self.config)?;
-        self.change(range, Change::Protect(bits))
+        let bits = match self.format.encode(attributes) {
+            Some(bits) => bits,
+            None => attributes.encode(&self.config)?,
+        };
+        let (first, last) = self.config.span(range)?;
+        if range.count() == 1 {
+            let format = self.format;
+            let (mut table, level) = self.lowest_at(first);
+            let i = index(first, 1);
+            if level == 1 && format.is_present(table.word(i)) {
+                let restricted = reprotect(&format, &mut table, i, 1, bits);
+                return Ok(Invalidation::new(self.pointer, &self.config, restricted, FrameStack::new()));
+            }
+        }
+        self.protect_span(first, last, bits)
+    }
+
+    #[inline(never)]
+    fn protect_span(&mut self, first: u64, last: u64, bits: u64) -> Result<Invalidation<H>, EptError> {
+        let (config, format, change) = (self.config, self.format, Change::Protect(bits));
+        // No table goes, so what lies above the lowest that holds the range need not be looked at.
+        let (mut table, level) = self.lowest(first, last);
+        let needed =
+            Plan { config: &config, format: &format, change }.count(table.words(), level, first, last)?;
+        let mut changer = Changer::new(&config, &format, change, FrameStack::alloc(needed)?);
+        changer.apply(table.reborrow(), level, first, last)?;
+        Ok(self.finish(changer, needed))
     }
 
     /// Cuts pages so that none that reaches into the range is larger than `size`: for dirty logging by 4 KiB, for
@@ -144,8 +173,9 @@ impl<H: FrameHal> Ept<H> {
     fn change(&mut self, range: GuestRange, change: Change) -> Result<Invalidation<H>, EptError> {
         let (first, last) = self.config.span(range)?;
         let level = self.levels();
-        let needed = Plan { config: &self.config, change }.count(self.root.words(), level, first, last)?;
-        let mut changer = Changer::new(&self.config, change, FrameStack::alloc(needed)?);
+        let plan = Plan { config: &self.config, format: &self.format, change };
+        let needed = plan.count(self.root.words(), level, first, last)?;
+        let mut changer = Changer::new(&self.config, &self.format, change, FrameStack::alloc(needed)?);
         changer.apply(self.root.words_mut(), level, first, last)?;
         Ok(self.finish(changer, needed))
     }
@@ -161,6 +191,7 @@ impl<H: FrameHal> Ept<H> {
 /// Counts the tables that a change needs for cuts, and finds what stands in its way.
 struct Plan<'a> {
     config: &'a EptConfig,
+    format: &'a Format,
     change: Change,
 }
 
@@ -172,13 +203,24 @@ impl Plan<'_> {
         first: u64,
         last: u64,
     ) -> Result<usize, EptError> {
+        if level == 1 {
+            // No leaf of this level is cut.
+            if let Change::Protect(_) = self.change {
+                check_mapped(self.format, table, first, last)?;
+            }
+            return Ok(0);
+        }
         let mut needed = 0;
         for (i, start, end) in slots(first, last, level) {
             let whole = is_whole(start, end, level);
             if whole && matches!(self.change, Change::Unmap) {
                 continue;
             }
-            match classify::<H>(self.config, table.word(i), level) {
+            let word = table.word(i);
+            if whole && matches!(self.change, Change::Protect(_)) && self.format.maps::<H>(word, level) {
+                continue;
+            }
+            match classify::<H>(self.config, word, level) {
                 Slot::Table => {
                     if let Some(child) = table.child(i) {
                         needed += self.count(child, level - 1, start, end)?;
@@ -215,6 +257,7 @@ impl Plan<'_> {
 /// Makes a planned change.
 struct Changer<H: FrameHal> {
     config: EptConfig,
+    format: Format,
     change: Change,
     /// Frames for the tables of cuts.
     stack: FrameStack<H>,
@@ -225,8 +268,15 @@ struct Changer<H: FrameHal> {
 }
 
 impl<H: FrameHal> Changer<H> {
-    fn new(config: &EptConfig, change: Change, stack: FrameStack<H>) -> Self {
-        Self { config: *config, change, stack, retired: FrameStack::new(), restricted: false }
+    fn new(config: &EptConfig, format: &Format, change: Change, stack: FrameStack<H>) -> Self {
+        Self {
+            config: *config,
+            format: *format,
+            change,
+            stack,
+            retired: FrameStack::new(),
+            restricted: false,
+        }
     }
 
     /// Changes the part `first..=last` of `table`. Returns whether an entry became vacant. Cannot fail after a plan of the
@@ -238,11 +288,22 @@ impl<H: FrameHal> Changer<H> {
         first: u64,
         last: u64,
     ) -> Result<bool, EptError> {
+        if let (1, Change::Protect(bits)) = (level, self.change) {
+            for i in index(first, 1)..=index(last, 1) {
+                self.restricted |= reprotect(&self.format, &mut table, i, 1, bits);
+            }
+            return Ok(false);
+        }
         let vacant = self.config.vacant();
         let mut cleared = false;
         for (i, start, end) in slots(first, last, level) {
             let whole = is_whole(start, end, level);
             let word = table.word(i);
+            if let (true, Change::Protect(bits)) = (whole && self.format.maps::<H>(word, level), self.change)
+            {
+                self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
+                continue;
+            }
             match (classify::<H>(&self.config, word, level), self.change) {
                 (Slot::Table, Change::Unmap) if whole => {
                     if let Some(child) = table.unlink(i, vacant) {
@@ -253,7 +314,7 @@ impl<H: FrameHal> Changer<H> {
                 (Slot::Table, _) => {
                     let Some(mut child) = table.child(i) else { continue };
                     let cleared_below = self.apply(child.reborrow(), level - 1, start, end)?;
-                    if cleared_below && is_empty(&self.config, child.words(), index(end, level - 1)) {
+                    if cleared_below && is_empty(&self.format, child.words(), index(end, level - 1)) {
                         if let Some(child) = table.unlink(i, vacant) {
                             self.retired.push(child.into_frame());
                             cleared = true;
@@ -265,30 +326,12 @@ impl<H: FrameHal> Changer<H> {
                     self.restricted = true;
                     cleared = true;
                 }
-                (Slot::Leaf, Change::Protect(bits)) if whole => {
-                    self.protect(&mut table, i, level, word, bits)
-                }
                 (Slot::Leaf, Change::Split(to)) if level <= to => {}
                 (Slot::Leaf, _) => self.cut(&mut table, i, level, start, end)?,
                 (Slot::Vacant | Slot::Malformed, _) => {}
             }
         }
         Ok(cleared)
-    }
-
-    /// Changes the attributes of a leaf. What the processor sets meanwhile is kept.
-    fn protect(&mut self, table: &mut TableMut<'_, H>, i: usize, level: u32, word: u64, bits: u64) {
-        let new = leaf_word(bits, word & ADDRESS, level) | word & (ACCESSED | DIRTY);
-        if let Ok(old) = table.swap(i, new) {
-            let late = old & !new & (ACCESSED | DIRTY);
-            if late != 0 {
-                table.words().set_bits(i, late);
-            }
-            let access = (EptFlags::RWX).bits();
-            let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
-            let allows_more_only = old & !new & access == 0;
-            self.restricted |= !(same_page && allows_more_only);
-        }
     }
 
     /// Replaces a leaf by a table of 512 pieces, changed where `first..=last` reaches.
@@ -316,9 +359,59 @@ impl<H: FrameHal> Changer<H> {
     }
 }
 
+/// That every entry of `first..=last` in a table of level 1 maps a page.
+#[inline]
+fn check_mapped<H: FrameHal>(
+    format: &Format,
+    table: TableRef<'_, H>,
+    first: u64,
+    last: u64,
+) -> Result<(), EptError> {
+    let from = index(first, 1);
+    match (from..=index(last, 1)).find(|&i| !format.is_present(table.word(i))) {
+        None => Ok(()),
+        Some(i) => {
+            let guest = GuestPhysAddr::new(first + (((i - from) as u64) << shift(1)));
+            Err(EptError::NotMapped { guest })
+        }
+    }
+}
+
+/// Gives a leaf other attributes. What the processor sets meanwhile is kept. Returns whether an INVEPT is owed.
+#[inline]
+fn reprotect<H: FrameHal>(
+    format: &Format,
+    table: &mut TableMut<'_, H>,
+    i: usize,
+    level: u32,
+    bits: u64,
+) -> bool {
+    let word = table.word(i);
+    let flags = word & (ACCESSED | DIRTY);
+    let new = leaf_word(bits, word & ADDRESS, level) | flags;
+    let old = if (word ^ new) & !0xff == 0 {
+        // Permissions, memory type and ignore-PAT lie in the low byte, accessed and dirty flags do not.
+        table.set_low_byte(i, new as u8).map(|()| word)
+    } else if format.may_change(word) {
+        let old = table.swap(i, new);
+        let late = old.map_or(0, |old| old & !new & (ACCESSED | DIRTY));
+        if late != 0 {
+            table.words().set_bits(i, late);
+        }
+        old
+    } else {
+        table.set(i, new).map(|()| word)
+    };
+    let Ok(old) = old else { return false }; // an owner is no leaf
+    let access = EptFlags::RWX.bits();
+    let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
+    let allows_more_only = old & !new & access == 0;
+    !(same_page && allows_more_only)
+}
+
 /// Unlinks the tables on the way to an address that map nothing, the lowest first.
 fn prune<H: FrameHal>(
-    config: &EptConfig,
+    format: &Format,
     mut table: TableMut<'_, H>,
     level: u32,
     address: u64,
@@ -326,9 +419,9 @@ fn prune<H: FrameHal>(
 ) {
     let i = index(address, level);
     let Some(mut child) = table.child(i) else { return };
-    prune(config, child.reborrow(), level - 1, address, retired);
-    if is_empty(config, child.words(), index(address, level - 1)) {
-        if let Some(child) = table.unlink(i, config.vacant()) {
+    prune(format, child.reborrow(), level - 1, address, retired);
+    if is_empty(format, child.words(), index(address, level - 1)) {
+        if let Some(child) = table.unlink(i, format.vacant) {
             retired.push(child.into_frame());
         }
     }

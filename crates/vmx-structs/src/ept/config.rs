@@ -170,26 +170,31 @@ impl EptConfig {
     }
 
     /// Levels of the walk.
+    #[inline]
     pub const fn levels(&self) -> EptLevels {
         self.levels
     }
 
     /// Bits of a host-physical address (MAXPHYADDR).
+    #[inline]
     pub const fn physical_width(&self) -> u8 {
         self.physical_width
     }
 
     /// Bits of a guest-physical address.
+    #[inline]
     pub const fn guest_width(&self) -> u32 {
         self.levels.guest_width()
     }
 
     /// Whether accessed and dirty flags are on.
+    #[inline]
     pub const fn accessed_dirty(&self) -> bool {
         self.accessed_dirty
     }
 
     /// Whether mode-based execute control is on.
+    #[inline]
     pub const fn mode_based_execute(&self) -> bool {
         self.mode_based_execute
     }
@@ -219,6 +224,7 @@ impl EptConfig {
     }
 
     /// The INVEPT to use: of one context where the processor has it.
+    #[inline]
     pub const fn invept_type(&self) -> InveptType {
         if self.cap.contains(EptVpidCap::INVEPT_SINGLE) {
             InveptType::SingleContext
@@ -263,6 +269,7 @@ impl EptConfig {
     }
 
     /// The first and last address of a range, if the tables translate both.
+    #[inline]
     pub(crate) fn span(&self, range: GuestRange) -> Result<(u64, u64), EptError> {
         let width = self.guest_width();
         let last = range.last();

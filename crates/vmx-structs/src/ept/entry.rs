@@ -2,7 +2,7 @@
 //!
 //! Levels count from 1 (page table) to 4 or 5 (the highest). A slot of level `l` translates `4096 * 512^(l-1)` bytes.
 
-use core::fmt;
+use core::{fmt, num::NonZeroU64};
 
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
@@ -97,72 +97,83 @@ pub(super) const fn is_whole(first: u64, last: u64, level: u32) -> bool {
 /// A page that is mapped: a leaf of the tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EptLeaf {
-    guest: u64,
-    size: PageSize,
+    /// The first guest address of the page, and in its low bits, which are 0, the level: so a leaf, or none, is two words.
+    place: NonZeroU64,
     word: u64,
 }
 
 impl EptLeaf {
-    /// A leaf of this level whose slot holds the address `guest`.
+    /// A leaf of this level whose slot holds the address `guest`; `None` for a level that has none.
     #[inline]
     pub(super) fn new(guest: u64, level: u32, word: u64) -> Option<Self> {
-        let size = PageSize::of_level(level)?;
-        Some(Self { guest: guest & !slot_mask(level), size, word })
+        if level > 3 {
+            return None;
+        }
+        Some(Self { place: NonZeroU64::new(guest & !slot_mask(level) | u64::from(level))?, word })
     }
 
-    /// As `new`, if the word maps a page.
     #[inline]
-    pub(super) fn of_slot(config: &EptConfig, guest: u64, level: u32, word: u64) -> Option<Self> {
-        let leaf = config.is_present(word) && (level == 1 || level <= 3 && word & LARGE != 0);
-        if leaf { Self::new(guest, level, word) } else { None }
+    const fn level(&self) -> u32 {
+        (self.place.get() & 3) as u32
     }
 
     /// The first guest-physical address of the page.
+    #[inline]
     pub const fn guest(&self) -> GuestPhysAddr {
-        GuestPhysAddr::new(self.guest)
+        GuestPhysAddr::new(self.place.get() & !3)
     }
 
     /// The first host-physical address of the page.
+    #[inline]
     pub fn host(&self) -> PhysAddr {
         PhysAddr::from((self.word & ADDRESS) as usize)
     }
 
     /// The size of the page.
+    #[inline]
     pub const fn size(&self) -> PageSize {
-        self.size
+        match self.level() {
+            1 => PageSize::Size4K,
+            2 => PageSize::Size2M,
+            _ => PageSize::Size1G,
+        }
     }
 
     /// Permissions, memory type and the rest; `None` for a reserved memory type, which an edited entry may have.
+    #[inline]
     pub const fn attributes(&self) -> Option<EptAttributes> {
         EptAttributes::decode(self.word)
     }
 
     /// Whether the accessed flag is set.
+    #[inline]
     pub const fn accessed(&self) -> bool {
         self.word & ACCESSED != 0
     }
 
     /// Whether the dirty flag is set.
+    #[inline]
     pub const fn dirty(&self) -> bool {
         self.word & DIRTY != 0
     }
 
     /// The entry as the processor reads it.
+    #[inline]
     pub const fn word(&self) -> u64 {
         self.word
     }
 
     pub(super) const fn last(&self) -> u64 {
-        self.guest + (self.size.bytes() - 1)
+        self.guest().as_u64() + slot_mask(self.level())
     }
 }
 
 impl fmt::Debug for EptLeaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EptLeaf")
-            .field("guest", &format_args!("{:#x}", self.guest))
+            .field("guest", &format_args!("{:#x}", self.guest()))
             .field("host", &format_args!("{:#x}", self.word & ADDRESS))
-            .field("size", &self.size)
+            .field("size", &self.size())
             .field("attributes", &self.attributes())
             .field("accessed", &self.accessed())
             .field("dirty", &self.dirty())

@@ -21,24 +21,34 @@ use crate::{InveptDescriptor, InveptType};
 #[must_use = "processors may go on using the old translations: complete it by INVEPT, or waive it"]
 pub struct Invalidation<H: FrameHal> {
     pointer: EptPointer,
-    kind: InveptType,
-    needed: bool,
+    /// The type of the INVEPT, and [`NEEDED`]: one word, for this is made by every change.
+    state: u64,
     retired: FrameStack<H>,
 }
 
+/// Whether an INVEPT is owed.
+const NEEDED: u64 = 1 << 8;
+
 impl<H: FrameHal> Invalidation<H> {
+    #[inline]
     pub(super) fn new(pointer: EptPointer, config: &EptConfig, needed: bool, retired: FrameStack<H>) -> Self {
-        Self { pointer, kind: config.invept_type(), needed: needed || !retired.is_empty(), retired }
+        let owed = if needed || !retired.is_empty() { NEEDED } else { 0 };
+        Self { pointer, state: config.invept_type() as u64 | owed, retired }
     }
 
     /// Whether an INVEPT is owed: not after a change that only allowed more, or that changed nothing.
+    #[inline]
     pub const fn is_needed(&self) -> bool {
-        self.needed
+        self.state & NEEDED != 0
     }
 
     /// The INVEPT to execute.
     pub const fn kind(&self) -> InveptType {
-        self.kind
+        if self.state & !NEEDED == InveptType::SingleContext as u64 {
+            InveptType::SingleContext
+        } else {
+            InveptType::AllContexts
+        }
     }
 
     /// Its operand.
@@ -59,7 +69,8 @@ impl<H: FrameHal> Invalidation<H> {
         if other.pointer != self.pointer {
             return Err(other);
         }
-        self.needed |= mem::take(&mut other.needed);
+        self.state |= other.state & NEEDED;
+        other.state &= !NEEDED;
         self.retired.append(mem::take(&mut other.retired));
         Ok(())
     }
@@ -73,8 +84,8 @@ impl<H: FrameHal> Invalidation<H> {
         mut self,
         invept: impl FnOnce(InveptType, &InveptDescriptor) -> Result<(), E>,
     ) -> Result<(), (Self, E)> {
-        if self.needed {
-            if let Err(error) = invept(self.kind, &self.descriptor()) {
+        if self.is_needed() {
+            if let Err(error) = invept(self.kind(), &self.descriptor()) {
                 return Err((self, error));
             }
         }
@@ -84,21 +95,29 @@ impl<H: FrameHal> Invalidation<H> {
 
     /// Frees the tables without INVEPT. Right only where no processor can have cached anything of these tables: their
     /// EPT pointer was in no VMCS that was entered, or every processor has executed INVEPT since for another reason.
+    #[inline]
     pub fn waive(mut self) {
         self.discharge();
     }
 
+    /// Nothing is owed any more: dropped now, this frees the tables.
+    #[inline]
     fn discharge(&mut self) {
-        self.needed = false;
-        drop(mem::take(&mut self.retired));
+        self.state &= !NEEDED;
+    }
+
+    #[cold]
+    fn leak(&mut self) {
+        error!("{self:?} was dropped without INVEPT: its tables leak");
+        mem::forget(mem::take(&mut self.retired));
     }
 }
 
 impl<H: FrameHal> Drop for Invalidation<H> {
+    #[inline]
     fn drop(&mut self) {
-        if self.needed {
-            error!("{self:?} was dropped without INVEPT: its tables leak");
-            mem::forget(mem::take(&mut self.retired));
+        if self.is_needed() {
+            self.leak();
         }
     }
 }
@@ -106,8 +125,8 @@ impl<H: FrameHal> Drop for Invalidation<H> {
 impl<H: FrameHal> fmt::Debug for Invalidation<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Invalidation")
-            .field("needed", &self.needed)
-            .field("kind", &self.kind)
+            .field("needed", &self.is_needed())
+            .field("kind", &self.kind())
             .field("pointer", &self.pointer)
             .field("retired_tables", &self.retired.len())
             .finish()

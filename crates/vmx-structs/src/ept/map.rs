@@ -62,7 +62,32 @@ impl<H: FrameHal> Ept<H> {
     /// # Errors
     /// An address is misaligned or too wide, the size or the attributes are not supported, something is mapped there,
     /// or there is no frame for a table.
+    #[inline]
     pub fn map(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        size: PageSize,
+        attributes: EptAttributes,
+    ) -> Result<(), EptError> {
+        let (from, to, level) = (guest.as_u64(), host.as_usize() as u64, size.level());
+        // The tables are there more often than not: then one walk does.
+        if let (Some(bits), true) = (self.format.encode(attributes), self.format.fits(from, to, level)) {
+            let present = self.format.present;
+            if let Some(mut table) = self.table_at(from, level) {
+                let i = index(from, level);
+                // A word that owns a table is refused by `set`, present or not.
+                if table.word(i) & present == 0 && table.set(i, leaf_word(bits, to, level)).is_ok() {
+                    return Ok(());
+                }
+            }
+        }
+        self.map_closely(guest, host, size, attributes)
+    }
+
+    /// As `map`, whatever is there and whatever is wrong.
+    #[inline(never)]
+    fn map_closely(
         &mut self,
         guest: GuestPhysAddr,
         host: PhysAddr,
@@ -76,27 +101,15 @@ impl<H: FrameHal> Ept<H> {
         }
         let (first, last) = config.page(guest, size)?;
         let start = config.check_host(host, size.bytes(), size)?;
-
-        // The tables are there more often than not: then one walk does.
-        let mut table = self.root.words_mut();
-        let mut level = config.levels().count();
-        while level > size.level() {
-            match table.into_child(index(first, level)) {
-                Ok(child) => table = child,
-                Err(_) => {
-                    let leaf_at = PageSize::ALL.map(|other| other == size);
-                    let delta = start.wrapping_sub(first);
-                    return self.map_all(core::iter::once(Ok(Mapping { first, last, delta, bits, leaf_at })));
-                }
+        if let Some(table) = self.table_at(first, size.level()) {
+            let word = table.word(index(first, size.level()));
+            if self.format.is_present(word) || TableRef::<H>::is_owner(word) {
+                return Err(EptError::Occupied { guest });
             }
-            level -= 1;
         }
-        let i = index(first, level);
-        if config.is_present(table.word(i)) {
-            return Err(EptError::Occupied { guest });
-        }
-        // A word that owns a table is refused here, present or not.
-        table.set(i, leaf_word(bits, start, level)).map_err(|_| EptError::Occupied { guest })
+        let leaf_at = PageSize::ALL.map(|other| other == size);
+        let delta = start.wrapping_sub(first);
+        self.map_all(core::iter::once(Ok(Mapping { first, last, delta, bits, leaf_at })))
     }
 
     /// Maps a range to contiguous host memory from `host` on, with the largest pages that fit.

@@ -284,14 +284,14 @@ fn walk<T>(
 /// What an entry looks like that points to a table and allows everything, and the bits to look at for that. Most entries
 /// are so, and need no more looking at.
 #[inline]
-const fn open_entry(config: &EptConfig) -> (u64, u64) {
+pub(super) const fn open_entry(config: &EptConfig) -> (u64, u64) {
     let open = config.link();
     (open, 0x7f | LARGE | open | beyond(config))
 }
 
 /// What the entries must allow for an access.
 #[inline]
-fn needed(config: &EptConfig, access: EptAccess) -> EptFlags {
+pub(super) fn needed(config: &EptConfig, access: EptAccess) -> EptFlags {
     // With accessed and dirty flags, the processor treats its accesses to guest paging structures as writes.
     let write = access.write || access.paging_structure && config.accessed_dirty();
     let user = config.mode_based_execute() && access.linear.is_some_and(|linear| linear.user);
@@ -353,42 +353,23 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// The access would be a violation or a misconfiguration.
+    #[inline]
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         match self.translate_fast(guest.as_u64(), access) {
             Some(translation) => Ok(translation),
-            None => walk(self.config(), guest, access, self.root.words(), step),
+            None => match self.translate_closely(guest, access) {
+                // Field by field, so that the common case need not go through memory.
+                Ok(EptTranslation { host, size, flags, memory_type }) => {
+                    Ok(EptTranslation { host, size, flags, memory_type })
+                }
+                Err(fault) => Err(fault),
+            },
         }
     }
 
-    /// The translation, if all is as it mostly is: entries that allow everything lead to a leaf that allows the access.
-    #[inline]
-    fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        let config = self.config();
-        if address >> config.guest_width() != 0 {
-            return None;
-        }
-        let (open, looked_at) = open_entry(config);
-        let mut table = self.root.words();
-        let mut level = self.levels();
-        loop {
-            let (word, child) = table.follow(index(address, level));
-            if let Some(child) = child {
-                if word & looked_at != open {
-                    return None;
-                }
-                table = child;
-                level -= 1;
-                continue;
-            }
-            if !config.is_present(word) || !inspect(config, word, level).is_ok_and(|is_leaf| is_leaf) {
-                return None;
-            }
-            let allowed = EptFlags::from_bits_truncate(word);
-            if !allowed.contains(needed(config, access)) {
-                return None;
-            }
-            return translation(config, address, level, word, allowed);
-        }
+    #[inline(never)]
+    fn translate_closely(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        walk(self.config(), guest, access, self.root.words(), step)
     }
 
     /// As [`translate`](Self::translate), and sets accessed and dirty flags as the processor would (SDM 28.3.5), if

@@ -1,0 +1,126 @@
+//! What a configuration makes of addresses and words, worked out once: masks for the paths that are taken most.
+//!
+//! Nothing is decided here that [`EptConfig`] does not say. What a mask does not let through goes to the code that looks
+//! closely, and says what is wrong.
+
+use frame_core::{FrameHal, TableRef};
+
+use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, slot_mask};
+use super::walk::open_entry;
+use super::{EptAttributes, EptConfig, EptFlags, EptLevels};
+use crate::PageSize;
+
+/// Masks of one configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Format {
+    /// Whether there is a level 5.
+    pub(super) five: bool,
+    /// Address bits that no table translates.
+    pub(super) beyond: u64,
+    /// Any of these makes an entry present.
+    pub(super) present: u64,
+    /// An entry that maps nothing.
+    pub(super) vacant: u64,
+    /// The flags that a processor may set in a leaf.
+    sets: u64,
+    /// Flags that a leaf may have.
+    supported: u64,
+    /// Address bits that a leaf of level 1, 2, 3 must not have; all of them where there is no such leaf.
+    reserved: [u64; 3],
+    /// What an entry looks like that owns a table and allows everything, and the bits to look at for that.
+    open: (u64, u64),
+}
+
+impl Format {
+    pub(super) fn new(config: &EptConfig) -> Self {
+        let reserved = PageSize::ALL.map(|size| {
+            let width = (1 << config.physical_width()) - 1;
+            if config.supports(size) { !width | (size.bytes() - 1) } else { u64::MAX }
+        });
+        let user = if config.mode_based_execute() { EptFlags::USER_EXECUTE.bits() } else { 0 };
+        Self {
+            five: config.levels() == EptLevels::Five,
+            beyond: !((1 << config.guest_width()) - 1),
+            present: (EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE).bits() | user,
+            vacant: config.vacant(),
+            sets: if config.accessed_dirty() { ACCESSED | DIRTY } else { 0 },
+            supported: config.supported_flags().bits(),
+            reserved,
+            open: open_entry(config),
+        }
+    }
+
+    #[inline]
+    pub(super) const fn is_present(&self, word: u64) -> bool {
+        word & self.present != 0
+    }
+
+    /// Whether a word of this level maps a page.
+    #[inline]
+    pub(super) const fn maps<H: FrameHal>(&self, word: u64, level: u32) -> bool {
+        let large = level == 1 || level <= 3 && word & LARGE != 0;
+        large && self.is_present(word) && !TableRef::<H>::is_owner(word)
+    }
+
+    /// The page that a word of level 1, 2 or 3 maps.
+    #[inline]
+    pub(super) fn leaf(&self, guest: u64, level: u32, word: u64) -> Option<EptLeaf> {
+        if self.is_present(word) && (level == 1 || word & LARGE != 0) {
+            EptLeaf::new(guest, level, word)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a processor may still change a leaf: one that has both flags has nothing more to get.
+    #[inline]
+    pub(super) const fn may_change(&self, word: u64) -> bool {
+        self.sets & !word != 0
+    }
+
+    /// The attribute bits of a leaf; `None` when they are not of the common kind, right or not.
+    #[inline]
+    pub(super) fn encode(&self, attributes: EptAttributes) -> Option<u64> {
+        const USER: u64 = EptFlags::USER_EXECUTE.bits();
+        let flags = attributes.flags.bits();
+        let supported = flags & !(self.supported | USER) == 0;
+        let user_alone = flags & (USER | EptFlags::EXECUTE.bits()) == USER;
+        if supported && !user_alone && flags & EptFlags::READ.bits() != 0 {
+            Some(flags & self.supported | (attributes.memory_type as u64) << 3)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a leaf of this level may map one address to the other: aligned, not too wide, and of a size that there is.
+    #[inline]
+    pub(super) fn fits(&self, guest: u64, host: u64, level: u32) -> bool {
+        let reserved = self.reserved.get(level as usize - 1).copied().unwrap_or(u64::MAX);
+        host & reserved == 0 && guest & (self.beyond | slot_mask(level)) == 0
+    }
+
+    /// Whether a word owns a table and allows everything.
+    #[inline]
+    pub(super) fn is_open<H: FrameHal>(&self, word: u64) -> bool {
+        let (open, looked_at) = self.open;
+        TableRef::<H>::is_link(word) && word & looked_at == open
+    }
+
+    /// The flags of a leaf of level 1, 2 or 3, if it can be read and nothing is wrong with it but perhaps the memory type.
+    #[inline]
+    pub(super) fn plain_leaf(&self, word: u64, level: u32) -> Option<EptFlags> {
+        let (large, reserved) = match level {
+            1 => (0, self.reserved[0]),
+            2 => (LARGE, self.reserved[1]),
+            _ => (LARGE, self.reserved[2]),
+        };
+        let read = EptFlags::READ.bits();
+        if word & (read | large | reserved & ADDRESS) == read | large {
+            let user = self.supported & EptFlags::USER_EXECUTE.bits();
+            let flags = EptFlags::all().bits() & !EptFlags::USER_EXECUTE.bits() | user;
+            Some(EptFlags::from_bits_retain(word & flags))
+        } else {
+            None
+        }
+    }
+}
