@@ -1,13 +1,15 @@
 //! A VM's structures, as many as its processor has a use for, and the VMCS that names them.
 
-use std::{error::Error, fmt, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive};
 
 use frame_core::{AxError, PhysAddr};
 use vmx_structs::{vmcs::*, *};
 
 use super::{
     intercepts::Msrs,
-    names, ram,
+    names,
+    notes::{BuildError, Notes},
+    ram,
     shadow::{Shadow, Walk},
     state::{self, Mode},
 };
@@ -75,51 +77,13 @@ const NOTIFICATION: u8 = 0xf2;
 /// Where a guest finds its local APIC.
 const LOCAL_APIC: u64 = 0xfee0_0000;
 
-/// Counts what each structure took.
-struct Notes<'a> {
-    tally: &'a dyn Fn() -> Tally,
-    seen: usize,
-    frames: Vec<(&'static str, usize)>,
-}
-
-impl Notes<'_> {
-    /// Builds a structure, and notes under this name what it took.
-    fn take<T, E: fmt::Display>(
-        &mut self,
-        name: &'static str,
-        build: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, BuildError> {
-        let built = build();
-        let taken = (self.tally)().taken;
-        let frames = taken - self.seen;
-        self.seen = taken;
-        match built {
-            Ok(built) => {
-                self.frames.push((name, frames));
-                Ok(built)
-            }
-            Err(why) => Err(BuildError { what: name, why: why.to_string(), taken }),
-        }
-    }
-
-    /// The same where `has` it.
-    fn take_if<T, E: fmt::Display>(
-        &mut self,
-        has: bool,
-        name: &'static str,
-        build: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<T>, BuildError> {
-        if has { self.take(name, build).map(Some) } else { Ok(None) }
-    }
-}
-
 impl Machine {
     /// Builds it from the frames that [`LabHal`] has.
     pub(crate) fn build(plan: &Plan, tally: &dyn Fn() -> Tally) -> Result<Self, BuildError> {
         let caps = &plan.caps;
         let has = |control: SecondaryControls| control.is_available(caps);
         let with_ept = plan.ept.is_some();
-        let mut notes = Notes { tally, seen: 0, frames: Vec::new() };
+        let mut notes = Notes::new(tally);
         let vmxon = notes.take("VMXON region", || VmxonRegion::new(caps.basic))?;
         let vmcs = notes.take("VMCS region", || VmcsRegion::new(caps.basic))?;
         let ports = notes.take("I/O bitmaps", || port_bitmaps(&plan.ports))?;
@@ -352,25 +316,7 @@ fn shadow_memory(
     Ok(Memory::Shadow(shadow))
 }
 
-/// The seed's error has a text but is no [`Error`].
+/// The seed's error has a text but is no error to the standard library.
 fn text(error: AxError) -> String {
     error.to_string()
 }
-
-/// A structure that could not be built.
-#[derive(Clone, Debug)]
-pub(crate) struct BuildError {
-    /// Which.
-    pub(crate) what: &'static str,
-    pub(crate) why: String,
-    /// Frames that had been taken by then. They went back.
-    pub(crate) taken: usize,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot build the {}: {} ({} frames had been taken)", self.what, self.why, self.taken)
-    }
-}
-
-impl Error for BuildError {}

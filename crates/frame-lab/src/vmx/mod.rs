@@ -8,19 +8,21 @@
 //! | module | concept |
 //! |---|---|
 //! | [`args`], [`intercepts`], [`set`], [`number`], [`names`] | what a person asks for |
-//! | [`ram`], [`state`], [`shadow`], [`machine`] | the VM |
-//! | [`structures`], [`fields`], [`controls`], [`meaning`], [`bits`], [`translation`], [`verdict`] | what is told of it |
+//! | [`ram`], [`state`], [`shadow`], [`machine`], [`notes`] | the VM |
+//! | [`structures`], [`dump`], [`fields`], [`controls`], [`meaning`], [`bits`], [`translation`], [`verdict`] | what is told of it |
 //! | [`report`], [`text`], [`cpus`] | how |
 
 mod args;
 mod bits;
 mod controls;
 mod cpus;
+mod dump;
 mod fields;
 mod intercepts;
 mod machine;
 mod meaning;
 mod names;
+mod notes;
 mod number;
 mod ram;
 mod report;
@@ -28,6 +30,8 @@ mod set;
 mod shadow;
 mod state;
 mod structures;
+#[cfg(test)]
+mod tests;
 mod text;
 mod translation;
 mod verdict;
@@ -49,8 +53,9 @@ use crate::{
     hal::serve,
     memory::Memory,
 };
-use machine::{BuildError, Machine, Plan};
+use machine::{Machine, Plan};
 use meaning::Known;
+use notes::BuildError;
 use report::{CpuSummary, FrameFacts, GuestFacts, HostFacts, Report, VmcsFacts};
 use set::{Assignment, SetError};
 use verdict::{Regions, VerdictFacts};
@@ -199,7 +204,7 @@ impl Build<'_> {
         let address = |address: PhysAddr| address.as_usize() as u64;
         let regions =
             Regions { vmcs: address(machine.vmcs.phys_addr()), vmxon: address(machine.vmxon.phys_addr()) };
-        let read = |address: u64| structures::word(memory, address);
+        let read = |address: u64| dump::word(memory, address);
         let runs = translation::memory(&machine);
         Ok(Report {
             cpu: CpuSummary::of(*model, caps),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use vmx_structs::MsrArea;
 
 use super::{
+    dump::{Words, words},
     machine::{Machine, Memory, Shadowing},
     names,
     number::Hex,
@@ -28,15 +29,6 @@ pub(crate) struct Structure {
     pub(crate) details: Vec<String>,
     /// What memory holds there, as words of 8 bytes; those that are 0 are left out.
     pub(crate) words: Vec<Words>,
-}
-
-/// Words that follow each other and are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Words {
-    /// In bytes from the start of the structure.
-    pub(crate) offset: usize,
-    pub(crate) count: usize,
-    pub(crate) value: Hex,
 }
 
 /// A list under construction. What was noted for a group of structures is shared by them.
@@ -340,31 +332,4 @@ fn entries(area: &MsrArea<LabHal>) -> Vec<String> {
         format!("entry {}: {name} [{:#x}] = {:#x}", index + 1, entry.msr, entry.value)
     };
     area.entries().enumerate().map(entry).collect()
-}
-
-/// What memory holds, read from memory.
-fn words(memory: &SimMemory, start: u64, bytes: u64) -> Vec<Words> {
-    let mut runs: Vec<Words> = Vec::new();
-    for offset in (0..bytes.min(PAGE)).step_by(8) {
-        let value = match word(memory, start + offset) {
-            Some(value) if value != 0 => Hex(value),
-            _ => continue,
-        };
-        let offset = offset as usize;
-        match runs.last_mut() {
-            Some(run) if run.value == value && run.offset + run.count * 8 == offset => run.count += 1,
-            _ => runs.push(Words { offset, count: 1, value }),
-        }
-    }
-    runs
-}
-
-/// 8 bytes of simulated physical memory; `None` where there is none.
-pub(crate) fn word(memory: &SimMemory, address: u64) -> Option<u64> {
-    let address = usize::try_from(address).ok().filter(|address| address % 8 == 0)?;
-    let word = memory.try_ptr(PhysAddr::from(address))?.cast::<u64>();
-    // SAFETY: the memory is mapped in whole frames, so all 8 bytes are there; it is aligned, as frames are on the host;
-    // it is initialised (zero, or what was written). It belongs to one thread, which holds structures in it behind
-    // shared references at most while it is here.
-    Some(u64::from_le(unsafe { word.read() }))
 }

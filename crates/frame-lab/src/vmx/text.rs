@@ -4,9 +4,10 @@ use std::fmt::{self, Write as _};
 
 use super::{
     controls::{Allowed, BitFacts, Reason, WordFacts},
+    dump::Words,
     fields::{self, FieldFacts},
     report::Report,
-    structures::{Structure, Words},
+    structures::Structure,
     translation::{MappedRun, MemoryRun},
 };
 use crate::memory::{human_bytes, human_count};
@@ -249,5 +250,12 @@ fn write_verdict(report: &Report, out: &mut String) -> fmt::Result {
             broken.text
         )?;
     }
-    Ok(())
+    if verdict.violations.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "  The processor looks at controls, host state and guest state in this order, stops at the first that fails, and \
+         names no rule."
+    )
 }
