@@ -49,6 +49,8 @@ use crate::{
 /// Frames that move between a stack and the backend at a time: half of the stack, so that neither an allocation nor a
 /// free that follows needs the backend again, and a row of the tree.
 pub(crate) const BATCH: usize = STACK / 2;
+/// Periods that an owner waits at most before it goes by the watermark again: some 65,000 pops.
+const MOST_PATIENCE: usize = 255;
 /// Frames that gather before they are handed back.
 pub(crate) const RETURNS: usize = 32;
 
@@ -63,6 +65,10 @@ pub struct CpuSlot {
     /// Frames with a number of at most this are kept.
     keep: AtomicUsize,
     stacks: Stacks,
+    /// Periods until the owner goes by the watermark again.
+    waiting: AtomicUsize,
+    /// Periods that it waited last.
+    patience: AtomicUsize,
     returning: AtomicUsize,
     misses: AtomicUsize,
     refills: AtomicUsize,
@@ -90,6 +96,8 @@ impl CpuSlot {
             request: Request(AtomicUsize::new(STACK)),
             keep: AtomicUsize::new(0),
             stacks: Stacks::new(),
+            waiting: AtomicUsize::new(0),
+            patience: AtomicUsize::new(0),
             returning: AtomicUsize::new(0),
             misses: AtomicUsize::new(0),
             refills: AtomicUsize::new(0),
@@ -258,7 +266,10 @@ impl Owned<'_> {
         // SAFETY: this execution owns the slot.
         let over = unsafe { self.slot.stacks.end_period() };
         if over {
-            self.poll_watermark(backend, 0);
+            match self.slot.waiting.load(Relaxed) {
+                0 => _ = self.poll_watermark(backend, 0),
+                periods => self.slot.waiting.store(periods - 1, Relaxed),
+            }
         }
         over
     }
@@ -295,7 +306,12 @@ impl Owned<'_> {
         let highest = got_frames.iter().fold(0, |highest, frame| highest.max(frame.as_usize() / FRAME_SIZE));
         // SAFETY: this execution owns the slot; the frames lie in the last places.
         unsafe { self.slot.stacks.resize(Order::FRAME, got) };
-        self.poll_watermark(backend, highest);
+        let watermark = self.poll_watermark(backend, highest);
+        // Frames from above the watermark: going by it would hand them back, and get their like again. Each time this
+        // happens the owner waits twice as long before it tries.
+        let patience = if highest > watermark { 2 * self.slot.patience.load(Relaxed) + 1 } else { 0 };
+        self.slot.patience.store(patience.min(MOST_PATIENCE), Relaxed);
+        self.slot.waiting.store(patience.min(MOST_PATIENCE), Relaxed);
         add(&self.slot.refills, 1);
         add(&self.slot.refilled, got);
         got
@@ -426,9 +442,11 @@ impl Owned<'_> {
         add(&self.slot.spilled, good);
     }
 
-    /// Asks the backend from where on frames are better handed back; those up to number `at_least` are kept anyway.
-    fn poll_watermark<A: FrameAllocator>(&self, backend: &A, at_least: usize) {
-        let end = backend.cache_watermark().as_usize() / FRAME_SIZE;
-        self.slot.keep.store(end.saturating_sub(1).max(at_least), Relaxed);
+    /// Asks the backend up to which number frames are better kept; those up to number `at_least` are kept anyway.
+    /// Returns the backend's answer.
+    fn poll_watermark<A: FrameAllocator>(&self, backend: &A, at_least: usize) -> usize {
+        let highest = (backend.cache_watermark().as_usize() / FRAME_SIZE).saturating_sub(1);
+        self.slot.keep.store(highest.max(at_least), Relaxed);
+        highest
     }
 }

@@ -206,10 +206,14 @@ impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
     }
 
     /// Housekeeping, once in a while.
-    #[inline]
     pub(crate) fn tick(&self, shard: &Shard) {
         if shard.tick() {
             self.watermark.count_next(&self.regions);
+            // What lies above the watermark had better not be where this shard goes on taking from.
+            let place = shard.cursor(0).load();
+            if place.is_some_and(|place| place.row.first_frame().addr() >= self.watermark.address()) {
+                self.regions.leave_cursor(shard);
+            }
         }
     }
 
