@@ -106,11 +106,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether an address that the VMCS holds can be accessed: within the physical-address width, and below 4 GiB
-    /// where `IA32_VMX_BASIC` bit 48 says so.
+    /// Whether an address that the VMCS holds can be accessed.
     pub(super) fn is_physical(&self, address: u64) -> bool {
-        let limit = self.caps.basic.addresses_limited_to_32_bits();
-        self.caps.is_physical(address) && (!limit || address >> 32 == 0)
+        is_physical(self.context, address)
     }
 
     /// Requires that `field` holds a physical address with the low `align_bits` bits 0.
@@ -185,6 +183,13 @@ impl<'a> Checker<'a> {
             self.require(value & reserved == 0 && self.caps.cpu.is_canonical(value), rule, field);
         }
     }
+}
+
+/// Whether an address can be accessed: within the physical-address width, and below 4 GiB where `IA32_VMX_BASIC` bit
+/// 48 says so.
+pub(super) fn is_physical(context: &EntryContext<'_>, address: u64) -> bool {
+    let limit = context.caps.basic.addresses_limited_to_32_bits();
+    context.caps.is_physical(address) && (!limit || address >> 32 == 0)
 }
 
 /// Whether each byte is a memory type that IA32_PAT may hold.

@@ -15,8 +15,8 @@
 //!
 //! # What is not checked
 //! What 26.1 lists (the instruction itself: no current VMCS, a launch state that does not fit, blocking by MOV SS),
-//! the MSR-load area (26.4: the processor decides as WRMSR would), and what a processor may check beyond the SDM. CR3 with
-//! linear-address masking is checked as without.
+//! and what a processor may check beyond the SDM. CR3 with linear-address masking is checked as without. The MSR-load area
+//! (26.4), where the processor decides as WRMSR would, has a check of its own: [`check_msr_load`].
 //!
 //! # Beside an emulator
 //! Bochs 2.7 agrees with these checks on tens of thousands of faulty VMCSs, but for what it leaves out. It does not check
@@ -40,14 +40,16 @@ mod guest_registers;
 mod guest_segments;
 mod guest_state;
 mod host_state;
+mod msr_load;
 mod rule;
 
 pub use context::EntryContext;
+pub use msr_load::{MsrLoadFailure, MsrLoadFailureKind, check_msr_load};
 pub use rule::{Rule, Stage};
 
 use core::fmt;
 
-use crate::vmcs::{FieldEncoding, VmInstructionError, VmcsAccess};
+use crate::vmcs::{ExitReasonField, FieldEncoding, VmInstructionError, VmcsAccess};
 use engine::Checker;
 
 /// A rule that a VMCS breaks.
@@ -82,7 +84,7 @@ pub enum Verdict {
     Enters,
     /// VMLAUNCH or VMRESUME fails with this error: 7 or 8.
     Fails(VmInstructionError),
-    /// A VM exit: the exit-reason field (33 with bit 31) and the exit qualification (SDM 26.8).
+    /// A VM exit: the exit-reason field (33, or of [`MsrLoadFailure::verdict`] 34, with bit 31) and the exit qualification (SDM 26.8).
     Exits {
         /// The exit-reason field.
         reason: u32,
@@ -94,6 +96,8 @@ pub enum Verdict {
 impl Verdict {
     /// The exit-reason field of an entry that fails by its guest state.
     pub const INVALID_GUEST_STATE: u32 = 33 | 1 << 31;
+    /// The exit-reason field of an entry that fails while it loads MSRs.
+    pub const MSR_LOADING: u32 = 34 | 1 << 31;
 
     /// Whether the guest runs.
     pub const fn enters(self) -> bool {
@@ -106,11 +110,11 @@ impl fmt::Display for Verdict {
         match self {
             Self::Enters => f.write_str("VM entry succeeds"),
             Self::Fails(error) => error.fmt(f),
-            Self::Exits { reason, qualification } => write!(
-                f,
-                "VM exit {} (VM-entry failure due to invalid guest state), qualification {qualification}",
-                reason & 0xffff
-            ),
+            Self::Exits { reason, qualification } => {
+                let reason = ExitReasonField::from_raw(*reason).reason();
+                let text = reason.description().unwrap_or("unknown");
+                write!(f, "VM exit {} ({text}), qualification {qualification}", reason.number())
+            }
         }
     }
 }
