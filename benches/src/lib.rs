@@ -1,7 +1,7 @@
 //! Every backend and every peer, by their own interfaces at their best, under the same work in one process.
 //!
-//! - [`Contender`]: what is measured. [`ours`] are this project's, [`peers`] are other people's, [`yardstick`] are the
-//!   limits: the floor that nothing can beat, and the cost of the harness itself.
+//! - [`Contender`]: what is measured. [`ours`] are this project's, `peers` (a feature, on unless it is switched off) are
+//!   other people's, [`yardstick`] are the limits: the floor that nothing can beat, and the cost of the harness itself.
 //! - [`work`]: what they are put to. Before anything is timed, [`verify`] checks that what a contender hands out is
 //!   distinct, aligned and in range.
 //! - [`mod@roster`]: who takes part.
@@ -15,6 +15,7 @@ pub mod contender;
 pub mod disciplines;
 pub mod fragmentation;
 pub mod ours;
+#[cfg(feature = "peers")]
 pub mod peers;
 pub mod race;
 pub mod results;
@@ -28,7 +29,7 @@ pub mod yardstick;
 
 pub use contender::{Contender, Race};
 pub use disciplines::{DISCIPLINES, Discipline, Scale};
-pub use roster::{Entry, Kind, roster};
+pub use roster::{Books, Entry, Kind, Start, roster};
 
 /// A contender that has shown that it does its work, over 1 GiB; `None`, and a line on standard error, if it does not.
 ///
@@ -43,3 +44,8 @@ pub fn verified(entry: &Entry) -> Option<Box<dyn Race>> {
         }
     }
 }
+
+/// The package's README, whose program is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub mod readme {}

@@ -139,11 +139,10 @@ pub fn race(
                 for turn in 0..roster.len() {
                     let who = (turn + round) % roster.len();
                     let Some(contender) = takes_part(who, discipline) else { continue };
-                    samples[who][discipline].push(DISCIPLINES[discipline].run(
-                        contender,
-                        scale,
-                        &mut held[who],
-                    ));
+                    let sample = DISCIPLINES[discipline].run(contender, scale, &mut held[who]);
+                    if sample.operations > 0 {
+                        samples[who][discipline].push(sample);
+                    }
                 }
             }
         }

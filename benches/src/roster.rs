@@ -2,7 +2,9 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::{contender::Race, ours, peers, yardstick};
+#[cfg(feature = "peers")]
+use crate::peers;
+use crate::{contender::Race, ours, yardstick};
 
 /// What a contender is to this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +80,11 @@ pub struct Entry {
 pub fn roster() -> Vec<Entry> {
     let mut roster = yardsticks();
     roster.extend(of_this_project());
-    roster.extend(of_others());
-    roster.extend(heaps());
+    #[cfg(feature = "peers")]
+    {
+        roster.extend(of_others());
+        roster.extend(heaps());
+    }
     roster
 }
 
@@ -122,6 +127,7 @@ fn of_this_project() -> Vec<Entry> {
     ]
 }
 
+#[cfg(feature = "peers")]
 fn of_others() -> Vec<Entry> {
     let peer = |name, package, build| entry(name, package, Kind::Peer, build);
     vec![
@@ -172,6 +178,7 @@ fn of_others() -> Vec<Entry> {
     ]
 }
 
+#[cfg(feature = "peers")]
 fn heaps() -> Vec<Entry> {
     let heap =
         |name, package, build| Entry { start: Start::None, ..entry(name, package, Kind::Yardstick, build) };

@@ -1,5 +1,7 @@
 //! What a real kernel asked for, in its order.
 
+use std::hint::black_box;
+
 use super::{Sample, clock::Moment};
 use crate::contender::Contender;
 
@@ -26,7 +28,9 @@ pub struct Trace {
 /// Replays a trace; what is live at its end is given back behind the timed part. An operation is a step.
 #[inline(never)]
 pub fn replay<C: Contender>(contender: &C, trace: &Trace) -> Sample {
-    let mut held = vec![(0usize, 0u8); trace.slots];
+    let mut held = Vec::new();
+    // Written, so that its pages exist.
+    held.resize(trace.slots, (black_box(0), 0u8));
     let mut failures = 0;
     let start = Moment::now();
     for step in &trace.steps {

@@ -1,6 +1,7 @@
 //! The project's commands: `cargo xtask test` runs everything that can fail, `cargo xtask lint` what can be read.
 
 mod command;
+mod counts;
 mod debian;
 mod lint;
 mod machine;
@@ -28,6 +29,8 @@ enum Task {
     Lint,
     /// The library crates with the oldest compiler that they promise.
     Msrv,
+    /// Instructions of an operation and atomic read-modify-writes of a frame, counted and held against their bounds.
+    Counts,
     /// Boots the example kernel on a simulated machine.
     Kernel(machine::KernelArgs),
     /// Boots the example hypervisor on a simulated x86 with VMX.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Test => test::test(),
         Task::Lint => lint::lint(),
         Task::Msrv => msrv::msrv(),
+        Task::Counts => counts::all(),
         Task::Kernel(arguments) => machine::kernel(&arguments).and_then(machine::Outcome::told),
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
         Task::Virtio(arguments) => machine::virtio(&arguments).and_then(machine::Outcome::told),

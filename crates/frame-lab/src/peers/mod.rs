@@ -14,9 +14,17 @@ use frame_benches::{
     results::{Results, measure},
     roster,
     versions::version_of,
+    work::{Step, Trace},
 };
 
-use crate::{Outcome, cli::PeersArgs, machine::Machine, memory::human_bytes, progress::Bar};
+use crate::{
+    Outcome,
+    cli::PeersArgs,
+    machine::Machine,
+    memory::human_bytes,
+    progress::Bar,
+    trace::{self, Action, Source, TraceError},
+};
 
 /// Steps of the bar.
 const STEPS: f64 = 1000.0;
@@ -24,7 +32,8 @@ const STEPS: f64 = 1000.0;
 /// Runs the command: status 1 if one of this project's allocators does not do its work.
 pub(crate) fn run(args: &PeersArgs) -> Outcome {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
-    let scale = Scale { rounds: args.rounds.map_or(scale.rounds, usize::from), ..scale };
+    let rounds = args.rounds.map_or(scale.rounds, usize::from);
+    let scale = Scale { rounds, trace: Some(recording()?), ..scale };
     let roster = chosen(args.only.as_deref())?;
     let bar = Bar::replaying(STEPS as u64);
     let results = measure(roster, scale, |share, what| {
@@ -48,6 +57,15 @@ pub(crate) fn run(args: &PeersArgs) -> Outcome {
         }
     }
     Ok(results.faults_of_ours().collect())
+}
+
+/// The embedded trace, as the benchmarks take it.
+fn recording() -> Result<&'static Trace, TraceError> {
+    let program = trace::read(Source::Embedded, |_| ())?.program;
+    // Runs of up to 2 MiB: what every contender can give.
+    let ops = program.ops.iter().filter(|op| op.order <= 9);
+    let steps = ops.map(|op| Step { slot: op.slot, order: op.order, alloc: op.action == Action::Alloc });
+    Ok(Box::leak(Box::new(Trace { steps: steps.collect(), slots: program.slots })))
 }
 
 /// The roster, or those of it whose names contain one of these words; the yardsticks are always there.

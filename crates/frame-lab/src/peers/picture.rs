@@ -13,7 +13,7 @@ const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 130.0;
 const RIGHT: f64 = 40.0;
 const TOP: f64 = 96.0;
-const ROW: f64 = 42.0;
+const ROW: f64 = 46.0;
 
 const STYLE: &str = "\
 text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:17px;font-weight:600}.soft{fill:#59636e;font-size:12px}
@@ -104,7 +104,7 @@ fn legend(out: &mut String) -> std::fmt::Result {
     for (x, class, text) in [
         (32.0, "champion", "percpu-tree"),
         (150.0, "raii", "the same through PhysFrame"),
-        (362.0, "peer", "peers (the best is named; point at a dot for the others)"),
+        (376.0, "peer", "peers (the best is named; point at a dot for the others)"),
     ] {
         write!(
             out,
@@ -147,18 +147,19 @@ fn row(out: &mut String, results: &Results, discipline: usize, y: f64, scale: &S
             ratio.median,
             figure.nanoseconds.median,
         )?;
-        let above = y - 9.0;
         if class == "champion" {
             write!(
                 out,
-                r#"<text class="num" x="{x:.1}" y="{above:.1}" text-anchor="middle">{:.1}</text>"#,
+                r#"<text class="num" x="{x:.1}" y="{:.1}" text-anchor="middle">{:.1}</text>"#,
+                y - 9.0,
                 ratio.median
             )?;
         } else if best == Some(figure.contender) {
             write!(
                 out,
-                r#"<text class="best soft" x="{:.1}" y="{above:.1}">{} {:.1}</text>"#,
+                r#"<text class="best soft" x="{:.1}" y="{:.1}">{} {:.1}</text>"#,
                 x - 5.0,
+                y + 17.0,
                 escape(name),
                 ratio.median
             )?;
@@ -197,4 +198,24 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_logarithmic_and_its_ticks_lie_on_it() {
+        let scale = Scale { low: 1.0, high: 100.0 };
+        assert_eq!(scale.at(1.0), LEFT);
+        assert!((scale.at(10.0) - (LEFT + (WIDTH - LEFT - RIGHT) / 2.0)).abs() < 1e-6);
+        assert_eq!(scale.at(0.01), LEFT, "nothing is drawn outside");
+        assert_eq!(scale.ticks().collect::<Vec<_>>(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+    }
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("", 8), [""]);
+    }
 }

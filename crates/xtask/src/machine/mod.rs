@@ -24,6 +24,11 @@ pub(crate) use proof::{ProofArgs, vmx_proof};
 pub(crate) use seeded::{SeededArgs, seeded_faults};
 pub(crate) use virtio::{VirtioArgs, virtio};
 
+/// The simulated processor that counts instructions, installed where that is allowed.
+pub(crate) fn require_valgrind() -> Result<(), String> {
+    packages::require(&[packages::VALGRIND])
+}
+
 /// What came of a command that boots machines, when nothing failed.
 #[derive(Debug)]
 pub(crate) enum Outcome {

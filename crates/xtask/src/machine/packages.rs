@@ -12,6 +12,8 @@ pub(super) struct Program {
 pub(super) const QEMU: Program =
     Program { file: "/usr/bin/qemu-system-x86_64", packages: &["qemu-system-x86"] };
 
+pub(super) const VALGRIND: Program = Program { file: "/usr/bin/valgrind", packages: &["valgrind"] };
+
 /// The emulator, its BIOS, a display that needs no screen, and the tools that make its boot files.
 pub(super) const BOCHS: [Program; 5] = [
     Program { file: "/usr/bin/bochs", packages: &["bochs", "bochs-term"] },
