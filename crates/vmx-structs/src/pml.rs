@@ -1,8 +1,9 @@
 //! Page-modification logging: the processor writes down which pages a guest dirtied (SDM 24.6.17, 28.3.6).
 //!
 //! Each time the processor sets a dirty flag in an EPT leaf, it stores the guest-physical address in entry `index` of
-//! the buffer and counts the index down. It starts at 511; below 0 it wraps to 0xffff, and then the next write to be
-//! logged exits instead (reason 62). So the entries above the index are valid, and none else.
+//! the buffer and counts the index down. It starts at 511; below 0 it wraps to 0xffff, and then the next access that
+//! would set an accessed or a dirty flag, be it logged or not, exits instead (reason 62). So the entries above the index
+//! are valid, and none else.
 
 use core::{
     fmt,
@@ -52,7 +53,7 @@ impl<H: FrameHal> PmlBuffer<H> {
         if index >= ENTRIES { ENTRIES as usize } else { (ENTRIES - 1 - index) as usize }
     }
 
-    /// Whether the next page to be logged exits.
+    /// Whether the next access that would set an accessed or a dirty flag exits.
     pub const fn is_full(index: u16) -> bool {
         index >= ENTRIES
     }

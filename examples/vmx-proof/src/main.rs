@@ -11,8 +11,14 @@
 
 extern crate alloc;
 
+mod ept;
+mod features;
 mod fields;
+mod guest;
 mod instructions;
+mod msrs;
+mod ports;
+mod random;
 mod report;
 mod vmcs;
 mod vmx;
@@ -43,20 +49,32 @@ fn main(boot: &'static BootInfo) {
     report::finish()
 }
 
-/// What each CPU does.
+/// What each CPU does. A machine with one CPU goes through everything; of several CPUs each goes through that in which they
+/// could disturb each other.
 fn prove(cpu: usize, caps: &VmxCapabilities) {
+    let alone = smp::cpus() == 1;
     report::group(cpu, "instructions", |report| instructions::compare(report, caps));
     let operation = match vmx::VmxOperation::enter(caps) {
         Ok(operation) => operation,
         Err(error) => return report::group(cpu, "VMXON", |_| Err(error)),
     };
-    if cpu == 0 {
+    report::group(cpu, "VM entry", |report| vmcs::compare(report, caps, &operation));
+    report::group(cpu, "EPT, all levels", |report| ept::compare_together(report, caps));
+    report::group(cpu, "EPT, guest's tables", |report| ept::compare_structures(report, caps));
+    report::group(cpu, "demand paging", |report| features::compare_demand(report, caps));
+    report::group(cpu, "accessed and dirty", |report| features::compare_dirty(report, caps));
+    report::group(cpu, "dirty logging", |report| features::compare_log(report, caps));
+    report::group(cpu, "EPTP switching", |report| features::compare_switching(report, caps));
+    report::group(cpu, "MSR areas", |report| features::compare_msr_areas(report, caps));
+    if alone {
         // The emulator knows which fields there are on its first CPU alone: the others take every encoding.
         report::group(cpu, "VMCS fields", |report| fields::compare(report, caps));
-    }
-    report::group(cpu, "VM entry", |report| vmcs::compare(report, caps, &operation));
-    if cpu == 0 {
+        report::group(cpu, "shadow VMCS", |report| features::compare_shadow(report, caps));
         report::group(cpu, "VM entry, two faults", |report| vmcs::compare_pairs(report, caps, &operation));
+        report::group(cpu, "I/O bitmaps", |report| ports::compare(report, caps));
+        report::group(cpu, "MSR bitmap", |report| msrs::compare(report, caps));
+        report::group(cpu, "EPT entries", |report| ept::compare_entries(report, caps));
+        report::group(cpu, "virtualization exceptions", |report| ept::compare_exceptions(report, caps));
     }
     operation.leave();
 }

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use super::{HypervisorArgs, KernelArgs, Outcome, hypervisor, image, kernel, packages};
+use super::{HypervisorArgs, KernelArgs, Outcome, ProofArgs, hypervisor, image, kernel, packages, proof};
 use crate::command::{Failure, root};
 
 /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
@@ -29,6 +29,8 @@ enum Judge {
     Kernel(&'static str, usize),
     /// The hypervisor in Bochs, on one CPU.
     Hypervisor,
+    /// The comparison of software and processor, in Bochs, on one CPU.
+    Proof,
 }
 
 /// A fault: `right` stands once in `file`, and becomes `wrong`.
@@ -40,7 +42,7 @@ struct Fault {
     judge: Judge,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 12] = [
     Fault {
         what: "a racy allocator: a frame is taken by a load and a store",
         file: "crates/frame-tree/src/block.rs",
@@ -100,6 +102,34 @@ const FAULTS: [Fault; 8] = [
         wrong: "let _ = (kind, descriptor);",
         judge: Judge::Hypervisor,
     },
+    Fault {
+        what: "VM entry takes a VPID of 0, say the checks",
+        file: "crates/vmx-structs/src/checks/controls.rs",
+        right: "self.require(self.get(control::VPID) != 0, Rule::VpidNotZero, control::VPID);",
+        wrong: "self.require(true, Rule::VpidNotZero, control::VPID);",
+        judge: Judge::Proof,
+    },
+    Fault {
+        what: "the walk passes over a reserved bit of an entry that points to a table",
+        file: "crates/vmx-structs/src/ept/walk.rs",
+        right: "None => 0x78 | LARGE,",
+        wrong: "None => 0x70 | LARGE,",
+        judge: Judge::Proof,
+    },
+    Fault {
+        what: "an access that wraps past port 0xffff runs, says the bitmap",
+        file: "crates/vmx-structs/src/io_bitmap.rs",
+        right: "port.checked_add(i).is_none_or(|port| self.intercepts(port))",
+        wrong: "port.checked_add(i).is_some_and(|port| self.intercepts(port))",
+        judge: Judge::Proof,
+    },
+    Fault {
+        what: "an MSR area takes the last MSR of the x2APIC",
+        file: "crates/vmx-structs/src/msr_area.rs",
+        right: "0x800..=0x8ff",
+        wrong: "0x800..=0x8fe",
+        judge: Judge::Proof,
+    },
 ];
 
 pub(crate) fn seeded_faults(args: &SeededArgs) -> Result<Outcome, Failure> {
@@ -113,6 +143,7 @@ pub(crate) fn seeded_faults(args: &SeededArgs) -> Result<Outcome, Failure> {
     copy_sources(&copy)?;
     judge(&copy, Judge::Kernel("tree", 1))?;
     judge(&copy, Judge::Hypervisor)?;
+    judge(&copy, Judge::Proof)?;
 
     let mut missed = Vec::new();
     let mut found = String::new();
@@ -137,7 +168,7 @@ pub(crate) fn seeded_faults(args: &SeededArgs) -> Result<Outcome, Failure> {
     }
     print!("{found}");
     if missed.is_empty() {
-        Ok(Outcome::Passed { runs: faults.len() + 2, checks: faults.len() })
+        Ok(Outcome::Passed { runs: faults.len() + 3, checks: faults.len() })
     } else {
         Err(format!("faults that were not found: {}", missed.join("; ")))
     }
@@ -160,6 +191,7 @@ fn judge(sources: &Path, judge: Judge) -> Result<(), Failure> {
         Judge::Hypervisor => {
             hypervisor::boot(&HypervisorArgs::one(), &build("hypervisor", "hypervisor")).map(drop)
         }
+        Judge::Proof => proof::boot(&ProofArgs::one(), &build("vmx-proof", "vmx-proof")).map(drop),
     }
 }
 
