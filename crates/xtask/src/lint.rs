@@ -34,6 +34,9 @@ fn bare_metal() -> Result<(), Failure> {
             command
         };
         run(with_manifest(cargo(&["fmt"])).arg("--check"))?;
+        if manifest.ends_with("virt/Cargo.toml") {
+            continue; // for other processors than this one: `cargo xtask portable` builds it
+        }
         run(with_manifest(cargo(&["clippy", "--all-features", "--target-dir", "target/lint"]))
             .args(["--", "--deny", "warnings"]))?;
     }

@@ -41,7 +41,7 @@ enum Task {
     VmxProof(machine::ProofArgs),
     /// Puts faults into a copy of the sources, one at a time, and demands that the kernels find them.
     SeededFaults(machine::SeededArgs),
-    /// The library crates for 64-bit Arm and RISC-V.
+    /// Builds the library crates for 64-bit Arm and RISC-V, and boots a kernel on simulated machines of both.
     Portable,
 }
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Task::Hypervisor(arguments) => machine::hypervisor(&arguments).and_then(machine::Outcome::told),
         Task::Virtio(arguments) => machine::virtio(&arguments).and_then(machine::Outcome::told),
         Task::VmxProof(arguments) => machine::vmx_proof(&arguments).and_then(machine::Outcome::told),
-        Task::Portable => portable::portable().and_then(portable::told),
+        Task::Portable => portable::portable().and_then(machine::Outcome::told),
         Task::SeededFaults(arguments) => machine::seeded_faults(&arguments).and_then(machine::Outcome::told),
     };
     match result {

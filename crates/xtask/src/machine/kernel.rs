@@ -32,16 +32,19 @@ pub(crate) struct KernelArgs {
     /// Every backend, every number of CPUs, every kind of memory
     #[arg(long, conflicts_with_all = ["cpus", "backend", "memory", "map", "bochs"])]
     all: bool,
+    /// Seconds after which a machine that has not ended is taken to hang: many times what a run takes
+    #[arg(long, default_value_t = LIMIT)]
+    limit: u64,
 }
 
 impl KernelArgs {
     /// What `--all` on the command line asks for.
     pub(crate) const ALL: Self =
-        Self { cpus: 0, backend: String::new(), memory: 0, map: None, bochs: false, all: true };
+        Self { cpus: 0, backend: String::new(), memory: 0, map: None, bochs: false, all: true, limit: LIMIT };
 
     /// A machine in QEMU with little memory, which a run is soon through with.
     pub(super) fn small(cpus: usize, backend: &str) -> Self {
-        Self { cpus, backend: backend.into(), memory: 128, all: false, ..Self::ALL }
+        Self { cpus, backend: backend.into(), memory: 128, all: false, limit: 120, ..Self::ALL }
     }
 }
 
@@ -49,8 +52,8 @@ impl KernelArgs {
 const BACKENDS: [&str; 7] =
     ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
 
-/// Much longer than any run takes: a machine that needs it hangs.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Seconds, much longer than any run takes: a machine that needs it hangs.
+const LIMIT: u64 = 600;
 
 /// One machine.
 struct Machine {
@@ -85,7 +88,7 @@ pub(super) fn boot(args: &KernelArgs, image: &Path) -> Result<Outcome, Failure> 
 fn boot_all(args: &KernelArgs, machines: &[Machine], image: &Path) -> Result<Outcome, Failure> {
     let (mut checks, mut failures) = (0, Vec::new());
     for machine in machines {
-        let ended = machine.run(image)?;
+        let ended = machine.run(image, Duration::from_secs(args.limit))?;
         let verdict = machine.verdict(&ended);
         if !args.all || verdict.is_err() {
             print!("{}", ended.serial);
@@ -154,17 +157,17 @@ fn all() -> Vec<Machine> {
 }
 
 impl Machine {
-    fn run(&self, image: &Path) -> Result<Ended, Failure> {
+    fn run(&self, image: &Path, limit: Duration) -> Result<Ended, Failure> {
         let Self { backend, cpus, memory_mib, .. } = self;
         // Bochs is some fifty times slower than QEMU.
         let operations = if self.bochs { " ops=1000" } else { "" };
         let command_line = format!("cpus={cpus} backend={backend}{operations}");
         let (cpus, memory_mib, command_line) = (*cpus, *memory_mib, command_line.as_str());
         if self.bochs {
-            return Bochs { model: "corei7_haswell_4770", cpus, memory_mib, command_line }.run(image, LIMIT);
+            return Bochs { model: "corei7_haswell_4770", cpus, memory_mib, command_line }.run(image, limit);
         }
         let module = self.map.as_ref().map(|(_, text)| text.as_str());
-        Qemu { cpus, memory_mib, command_line, module, disk: None }.run(image, LIMIT)
+        Qemu { cpus, memory_mib, command_line, module, disk: None }.run(image, limit)
     }
 
     /// How many checks passed, if all did that must have.

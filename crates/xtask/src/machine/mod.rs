@@ -16,12 +16,14 @@ mod qemu;
 mod run;
 mod seeded;
 mod verdict;
+mod virt;
 mod virtio;
 
 pub(crate) use hypervisor::{HypervisorArgs, hypervisor};
 pub(crate) use kernel::{KernelArgs, kernel};
 pub(crate) use proof::{ProofArgs, vmx_proof};
 pub(crate) use seeded::{SeededArgs, seeded_faults};
+pub(crate) use virt::virt;
 pub(crate) use virtio::{VirtioArgs, virtio};
 
 /// The simulated processor that counts instructions, installed where that is allowed.

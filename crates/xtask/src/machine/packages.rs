@@ -14,6 +14,12 @@ pub(super) const QEMU: Program =
 
 pub(super) const VALGRIND: Program = Program { file: "/usr/bin/valgrind", packages: &["valgrind"] };
 
+/// Machines that are no x86.
+pub(super) const QEMU_VIRT: [Program; 2] = [
+    Program { file: "/usr/bin/qemu-system-aarch64", packages: &["qemu-system-arm"] },
+    Program { file: "/usr/bin/qemu-system-riscv64", packages: &["qemu-system-misc"] },
+];
+
 /// The emulator, its BIOS, a display that needs no screen, and the tools that make its boot files.
 pub(super) const BOCHS: [Program; 5] = [
     Program { file: "/usr/bin/bochs", packages: &["bochs", "bochs-term"] },
