@@ -169,7 +169,7 @@ mod tests {
         let mut help =
             |command: &str| cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
         for backend in crate::backends::ALL {
-            assert!(help("compare").contains(backend.name));
+            assert!(help("compare").contains(backend.name) && help("vmx").contains(backend.name));
         }
         for map in frame_testkit::firmware::maps() {
             assert!(help("map").contains(map.name));

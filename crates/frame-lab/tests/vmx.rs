@@ -425,6 +425,30 @@ fn a_linked_vmcs_is_read_from_memory() {
     assert_eq!(broken_rules("I/O bitmap B"), ["LinkPointerRevision", "LinkPointerShadow"]);
 }
 
+/// What is loaded last is checked last: an area of ones has reserved bits in its first entry.
+#[test]
+fn msrs_that_cannot_be_loaded_fail_the_entry_at_their_number() {
+    let dir = Dir::new("vmx-msr-load");
+    let small = ["--backend", "bitmap", "--memory", "64K", "--host-memory", "8M"];
+    let report = vmx(&dir, &small);
+    let ones = structure(&report, "VMREAD bitmap")["address"].as_str().unwrap();
+    let area = hex(&structure(&report, "guest MSR area")["address"]);
+    assert!(report["verdict"]["msr_load_failure"].is_null());
+    for (address, entry) in [(ones.to_owned(), Some(1)), (format!("{:#x}", area + 16), None)] {
+        let set = format!("VM-entry MSR-load address={address}");
+        let report = vmx(&dir, &[&small[..], &["--set", &set]].concat());
+        let verdict = &report["verdict"];
+        assert_eq!(verdict["enters"], entry.is_none(), "{verdict}");
+        if let Some(entry) = entry {
+            assert_eq!(hex(&verdict["exit_reason"]), 0x8000_0022);
+            assert_eq!(count(verdict, "/exit_qualification"), entry);
+            assert_eq!(count(verdict, "/msr_load_failure/entry"), entry);
+            let text = stdout(&run(&dir, &[&["vmx"], &small[..], &["--set", &set]].concat()));
+            assert!(text.contains("VM exit 34") && text.contains("bits 63:32 of the entry"), "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_change_that_harms_nothing_still_enters() {
     let dir = Dir::new("vmx-harmless");

@@ -229,13 +229,11 @@ fn write_verdict(report: &Report, out: &mut String) -> fmt::Result {
     let verdict = &report.verdict;
     writeln!(out, "\nVM ENTRY")?;
     writeln!(out, "  {}", verdict.text)?;
+    if let Some(failure) = &verdict.msr_load_failure {
+        writeln!(out, "  {}", failure.text)?;
+    }
     if verdict.violations.is_empty() {
-        writeln!(
-            out,
-            "  None of {} rules is broken (26.2, 26.3). The launch state (26.1) and the values of the MSRs to load \
-             (26.4) are not looked at.",
-            verdict.rules_checked
-        )?;
+        return writeln!(out, "  None of {} rules is broken (26.2, 26.3).", verdict.rules_checked);
     }
     for (index, broken) in verdict.violations.iter().enumerate() {
         writeln!(
@@ -249,9 +247,6 @@ fn write_verdict(report: &Report, out: &mut String) -> fmt::Result {
             broken.value,
             broken.text
         )?;
-    }
-    if verdict.violations.is_empty() {
-        return Ok(());
     }
     writeln!(
         out,

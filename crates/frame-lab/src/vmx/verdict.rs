@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vmx_structs::{
     VmxCapabilities,
-    checks::{self, EntryContext, Rule, Stage, Verdict},
+    checks::{self, EntryContext, MsrLoadFailure, Rule, Stage, Verdict},
     vmcs::SoftwareVmcs,
 };
 
@@ -22,6 +22,18 @@ pub(crate) struct VerdictFacts {
     pub(crate) exit_qualification: Option<u64>,
     pub(crate) rules_checked: usize,
     pub(crate) violations: Vec<ViolationFacts>,
+    /// The entry of the MSR-load area at which a VM entry that breaks no rule fails.
+    pub(crate) msr_load_failure: Option<MsrLoadFacts>,
+}
+
+/// An entry that cannot be loaded.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MsrLoadFacts {
+    /// Counted from 1.
+    pub(crate) entry: u64,
+    pub(crate) msr: Hex,
+    pub(crate) value: Hex,
+    pub(crate) text: String,
 }
 
 /// A rule that is broken.
@@ -75,6 +87,9 @@ impl VerdictFacts {
                 text: broken.rule.text(),
             });
         });
+        // MSRs are loaded last, if all else has passed.
+        let failure = checks::check_msr_load(vmcs, &context).err().filter(|_| verdict.enters());
+        let verdict = failure.map_or(verdict, MsrLoadFailure::verdict);
         let (instruction_error, exit) = match verdict {
             Verdict::Enters => (None, None),
             Verdict::Fails(error) => (Some(error.number()), None),
@@ -88,6 +103,12 @@ impl VerdictFacts {
             exit_qualification: exit.map(|(_, qualification)| qualification),
             rules_checked: Rule::ALL.len(),
             violations,
+            msr_load_failure: failure.map(|failure| MsrLoadFacts {
+                entry: failure.entry,
+                msr: Hex(failure.msr.into()),
+                value: Hex(failure.value),
+                text: failure.to_string(),
+            }),
         }
     }
 }
