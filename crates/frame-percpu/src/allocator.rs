@@ -215,8 +215,10 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             if let Some(order) = Order::of(layout) {
                 // SAFETY: pinned as `cpu` until the end of the block.
                 if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {
-                    if let Some(run) = owned.pop_run(order) {
-                        return Ok(run);
+                    if owned.look_around(&self.backend, order) {
+                        if let Some(run) = owned.pop_run(order) {
+                            return Ok(run);
+                        }
                     }
                     owned.note_missing_run(&self.backend);
                 }
@@ -240,7 +242,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             let (cpu, _pin) = self.cpus.pin();
             // SAFETY: pinned as `cpu` until the end of the block.
             if let (Some(order), Some((_, mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
-                if owned.push_run(order, start) {
+                if owned.look_around(&self.backend, order) && owned.push_run(order, start) {
                     return Ok(());
                 }
                 if owned.keeps_run(order, start) {
@@ -277,7 +279,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
                         break;
                     }
                     // Not empty: the period ended with the frame before.
-                    None if owned.look_around(&self.backend) => {}
+                    None if owned.look_around(&self.backend, Order::FRAME) => {}
                     None if self.refill(&mut owned, cpu) == 0 => break,
                     None => {}
                 }
@@ -301,17 +303,17 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     ) -> Result<(), DeallocError> {
         let filter = |frames: &mut [PhysAddr]| self.policy.give_back(frames, cpu);
         if is_frame(frame) && !owned.was_asked() {
-            owned.look_around(&self.backend);
-            if owned.push(frame) {
-                return Ok(());
-            }
+            let period_over = owned.look_around(&self.backend, Order::FRAME);
             if owned.keeps(frame) {
-                owned.spill(&self.backend, filter);
+                if !period_over {
+                    owned.spill(&self.backend, filter);
+                }
+                // The watermark may have moved, and the stack may be full even so.
+                if owned.push(frame) {
+                    return Ok(());
+                }
             }
-            // The watermark may have moved.
-            if !owned.push(frame) {
-                owned.push_return(&self.backend, frame, filter);
-            }
+            owned.push_return(&self.backend, frame, filter);
             return Ok(());
         }
         if owned.was_asked() {
@@ -377,7 +379,13 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     fn pop_many(&self, owned: &mut Owned<'_>, cpu: CpuIndex, into: &mut [PhysAddr]) -> usize {
         let mut done = 0;
         while done < into.len() {
-            let Some(frame) = owned.pop() else { break };
+            let Some(frame) = owned.pop() else {
+                // Not empty, perhaps: the period ended with the frame before.
+                if owned.look_around(&self.backend, Order::FRAME) {
+                    continue;
+                }
+                break;
+            };
             if self.policy.hand_out(frame, cpu) {
                 into[done] = frame;
                 done += 1;
@@ -403,7 +411,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             }
         };
         // SAFETY: the caller is pinned as `cpu`, of old or as of now.
-        let Some(mut owned) = (unsafe { slot.enter() }) else {
+        let Some(owned) = (unsafe { slot.enter() }) else {
             slot.count_bypass();
             return None;
         };
@@ -411,7 +419,6 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             self.empty(cpu, owned);
             return None;
         }
-        owned.look_around(&self.backend);
         Some((cpu, owned))
     }
 

@@ -260,11 +260,11 @@ impl Owned<'_> {
     }
 
     /// Now and then, whatever else is done: where the watermark is now. An owner who finds all it wants in its stacks
-    /// would go on with the same frames for ever, wherever they lie.
-    /// Whether it was time.
-    pub(crate) fn look_around<A: FrameAllocator>(&mut self, backend: &A) -> bool {
+    /// would go on with the same frames for ever, wherever they lie. Returns whether it was time: then a stack that
+    /// looked empty or full may not be.
+    pub(crate) fn look_around<A: FrameAllocator>(&mut self, backend: &A, order: Order) -> bool {
         // SAFETY: this execution owns the slot.
-        let over = unsafe { self.slot.stacks.end_period() };
+        let over = unsafe { self.slot.stacks.end_period(order) };
         if over {
             match self.slot.waiting.load(Relaxed) {
                 0 => _ = self.poll_watermark(backend, 0),
@@ -411,7 +411,7 @@ impl Owned<'_> {
     }
 
     /// An allocation of a run found none: whoever uses runs alone polls here. Lowering the limit is left to those who
-    /// move batches.
+    /// move batches, and to the end of a period.
     pub(crate) fn note_missing_run<A: FrameAllocator>(&mut self, backend: &A) {
         self.poll_watermark(backend, self.slot.keep.load(Relaxed));
     }

@@ -164,21 +164,20 @@ impl Stacks {
         self.words.iter().fold(earlier, |hits, word| hits.wrapping_add(word.load(Relaxed) >> TOP_BITS))
     }
 
-    /// Begins new periods where one is over. Whether any was.
+    /// Begins a new period of an order if one is over. Whether it was.
     ///
     /// # Safety
     /// The caller owns the slot.
-    pub(crate) unsafe fn end_period(&self) -> bool {
-        let mut any = false;
-        for word in &self.words {
-            let now = word.load(Relaxed);
-            if now & OVER != 0 {
-                self.hits.store(self.hits.load(Relaxed).wrapping_add(now >> TOP_BITS), Relaxed);
-                word.store(now & TOP, Relaxed);
-                any = true;
-            }
+    #[inline]
+    pub(crate) unsafe fn end_period(&self, order: Order) -> bool {
+        let word = self.word(order);
+        let now = word.load(Relaxed);
+        if now & OVER == 0 {
+            return false;
         }
-        any
+        self.hits.store(self.hits.load(Relaxed).wrapping_add(now >> TOP_BITS), Relaxed);
+        word.store(now & TOP, Relaxed);
+        true
     }
 
     /// Takes the newest run of an order; `None` too if a period is over.
@@ -312,14 +311,14 @@ mod tests {
         unsafe {
             for _ in 0..3 {
                 for _ in 0..PERIOD {
-                    assert!(!stacks.end_period());
+                    assert!(!stacks.end_period(order));
                     assert!(stacks.push(order, run));
                     assert_eq!(stacks.pop(order), Some(run));
                 }
                 assert!(!stacks.push(order, run));
                 assert_eq!(stacks.pop(order), None);
                 assert_eq!(stacks.len(order), 0);
-                assert!(stacks.end_period());
+                assert!(stacks.end_period(order));
             }
         }
         assert_eq!(stacks.hits(), 3 * PERIOD);
