@@ -1,6 +1,6 @@
 //! Replays a program on an allocator: once watched, to know the truth, and once more for each timing.
 //!
-//! Watching costs more than an allocation does, so the two are apart. [`Watched`] keeps a [`Ledger`], looks at the
+//! Watching costs more than an allocation does, so the two are apart. [`Watched`] keeps a [ledger](crate::ledger), looks at the
 //! allocator at the program's samples, and ends with an account of every frame. [`Timed`] does nothing but the calls: for each
 //! operation it reads 8 bytes, names the CPU and calls the allocator. Both do the same calls in the same order, and an
 //! allocator that is a function of its input answers them alike.
