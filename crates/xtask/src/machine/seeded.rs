@@ -3,6 +3,9 @@
 //!
 //! The copy has a target directory of its own, so that each fault builds again only what depends on it, and its kernel
 //! knows two allocators only, which is a third of the code.
+//!
+//! A forgotten INVEPT is not among the faults: Bochs does not show it. `vmx_structs` answers a change that needs one with
+//! a token that must be used, and tests that on the host.
 
 use std::{
     fs,
@@ -42,7 +45,7 @@ struct Fault {
     judge: Judge,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 11] = [
     Fault {
         what: "a racy allocator: a frame is taken by a load and a store",
         file: "crates/frame-tree/src/block.rs",
@@ -93,13 +96,6 @@ const FAULTS: [Fault; 12] = [
         file: "crates/frame-core/src/table.rs",
         right: "for i in 0..WORDS {\n            // SAFETY: the frame is writable and frame-aligned",
         wrong: "for i in 0..0 {\n            // SAFETY: the frame is writable and frame-aligned",
-        judge: Judge::Hypervisor,
-    },
-    Fault {
-        what: "the processor keeps translations of a VM that is gone",
-        file: "examples/hypervisor/src/vm.rs",
-        right: "unsafe { instructions::invept(kind, &descriptor)? };",
-        wrong: "let _ = (kind, descriptor);",
         judge: Judge::Hypervisor,
     },
     Fault {
