@@ -97,6 +97,73 @@ fn an_interrupt_inside_a_refill_or_spill_passes_by() {
     assert_eq!(cache.cpu_stats(CpuIndex(0)).unwrap().refusals, 0);
 }
 
+/// In every call of the backend for a run, from a slot at work or past it, an interrupt allocates and frees runs and
+/// frames through the same cache on the same CPU.
+#[test]
+fn an_interrupt_inside_an_operation_on_runs() {
+    static OWNERS: Mutex<Owners> = Mutex::new(Owners(BTreeSet::new()));
+    fn gain(start: PhysAddr, count: usize) {
+        (0..count).for_each(|i| OWNERS.lock().unwrap().gain(start + i * FRAME_SIZE));
+    }
+    fn lose(start: PhysAddr, count: usize) {
+        (0..count).for_each(|i| assert!(OWNERS.lock().unwrap().0.remove(&(number(start) + i))));
+    }
+    let cpus: &'static SimCpus = Box::leak(Box::default());
+    let cache: &'static Cache = Box::leak(Box::new(PerCpu::new(SetBackend::new(range(3, 3000)), cpus)));
+    cache.attach(Box::leak(slots(1).into())).unwrap();
+    let take = |order: usize| {
+        let run = cache.alloc(FrameLayout::new(1 << order, FRAME_SIZE << order).unwrap()).unwrap();
+        gain(run, 1 << order);
+        run
+    };
+    let give = |order: usize, run| {
+        lose(run, 1 << order);
+        // SAFETY: owned until now.
+        unsafe { cache.dealloc(run, FrameLayout::new(1 << order, FRAME_SIZE << order).unwrap()) }.unwrap();
+    };
+
+    let (at_rest, at_work) =
+        (std::sync::Arc::new(AtomicUsize::new(0)), std::sync::Arc::new(AtomicUsize::new(0)));
+    let counts = (at_rest.clone(), at_work.clone());
+    let mut held = Vec::new();
+    *cache.backend().hook.lock().unwrap() = Some(Box::new(move || {
+        let before = cache.cpu_stats(CpuIndex(0)).unwrap();
+        let n = counts.0.load(Relaxed) + counts.1.load(Relaxed);
+        let order = [1, 3, 3, 0][n % 4];
+        held.push((order, take(order)));
+        if n % 5 == 0 || held.len() > 20 {
+            held.drain(held.len() / 2..).for_each(|(order, run)| give(order, run));
+        }
+        let after = cache.cpu_stats(CpuIndex(0)).unwrap();
+        if after.bypasses > before.bypasses {
+            counts.1.fetch_add(1, Relaxed);
+            let seen = |stats: CacheStats| (stats.cached_frames, stats.hits, stats.spills);
+            assert_eq!(seen(before), seen(after), "an interrupt touched a busy slot");
+        } else {
+            counts.0.fetch_add(1, Relaxed);
+        }
+    }));
+    let mut mine = Vec::new();
+    for round in 0..30 {
+        for i in 0..60 {
+            let order = [1, 3][i % 2];
+            mine.push((order, take(order)));
+        }
+        for i in 0..60 {
+            let (order, run) = mine.swap_remove((i * 37 + round) % mine.len());
+            give(order, run);
+        }
+    }
+    *cache.backend().hook.lock().unwrap() = None; // what it held stays allocated
+    let (at_rest, at_work) = (at_rest.load(Relaxed), at_work.load(Relaxed));
+    assert!(at_rest > 500 && at_work > 500, "{at_rest} interrupts met a slot at rest, {at_work} one at work");
+    let owned = OWNERS.lock().unwrap().0.len();
+    assert_eq!(cache.stats().free_frames, 3000 - owned);
+    cache.drain_local();
+    assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 3000 - owned));
+    assert_eq!(cache.cpu_stats(CpuIndex(0)).unwrap().refusals, 0);
+}
+
 const FIRST: usize = 64;
 const WORDS: usize = 16;
 

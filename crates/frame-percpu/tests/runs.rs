@@ -73,10 +73,12 @@ fn whole_huge_frames_are_kept_wherever_they_lie() {
     cache.backend().watermark.store(600 * FRAME_SIZE, Relaxed);
     cache.attach(&mut slots).unwrap();
     let runs: Vec<_> = (0..4).map(|_| cache.alloc(FrameLayout::HUGE_2M).unwrap()).collect();
-    for &run in &runs {
+    for (freed, &run) in (1..).zip(&runs) {
         // SAFETY: allocated above.
         unsafe { cache.dealloc(run, FrameLayout::HUGE_2M) }.unwrap();
-        assert_eq!(cache.stats().free_frames, cache.backend().free_count() + cache.cached_frames());
+        let stats = cache.stats();
+        assert_eq!(stats.free_frames, (4 + freed) * 512);
+        assert_eq!(stats.free_frames, cache.backend().free_count() + stats.cached_frames);
     }
     assert_eq!(cache.cached_frames(), 2 * 512, "two, whatever comes");
     let calls = cache.backend().run_calls.load(Relaxed);
@@ -122,4 +124,25 @@ fn a_run_freed_twice_is_refused_when_it_comes_back() {
     cache.drain_local();
     assert_eq!(cache.cpu_stats(CpuIndex(0)).unwrap().refusals, 1);
     assert_eq!(cache.backend().free_count(), 1000);
+}
+
+/// The backend refuses one of the runs that a full stack hands back: the others are free or stay where they are.
+#[test]
+fn a_refusal_does_not_disturb_the_halving() {
+    let (mut slots, cpus) = (slots(1), SimCpus::default());
+    let cache = PerCpu::new(SetBackend::new(range(1, 1000)), &cpus);
+    cache.attach(&mut slots).unwrap();
+    let runs: Vec<_> = (0..32).map(|_| cache.alloc(aligned(1)).unwrap()).collect();
+    // SAFETY: the first is deliberately freed twice.
+    let free = |run| unsafe { cache.dealloc(run, aligned(1)) }.unwrap();
+    free(runs[0]);
+    runs.iter().copied().for_each(free);
+    let stats = cache.cpu_stats(CpuIndex(0)).unwrap();
+    assert_eq!((stats.spills, stats.refusals, stats.cached_frames), (1, 1, 2 * 17));
+    // The older half went: the first run twice, and the 14 after it.
+    assert!(runs.iter().enumerate().all(|(i, run)| cache.backend().is_free(number(*run)) == (i < 15)));
+    for &run in runs[15..].iter().rev() {
+        assert_eq!(cache.alloc(aligned(1)), Ok(run));
+    }
+    assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 1000 - 2 * 17));
 }

@@ -43,8 +43,8 @@ pub fn find_run(
         .find(|&start| (start..start + count).all(|frame| free.contains(&frame)))
 }
 
-/// A set of free frames behind a lock, slow and plain. `hook` runs between the steps of the bulk calls, outside of the
-/// lock: there a test lets an "interrupt" happen.
+/// A set of free frames behind a lock, slow and plain. `hook` runs between the steps of the bulk calls, and before and
+/// after a run comes or goes, outside of the lock: there a test lets an "interrupt" happen.
 pub struct SetBackend {
     pub managed: FrameRange,
     pub free: Mutex<BTreeSet<usize>>,
@@ -90,20 +90,8 @@ impl SetBackend {
         (start..start + count).for_each(|frame| assert!(free.remove(&frame)));
         Ok(addr(start))
     }
-}
 
-unsafe impl FrameAllocator for SetBackend {
-    fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
-        if layout.count() > 1 {
-            self.run_calls.fetch_add(1, Relaxed);
-        }
-        self.take(layout.count(), layout.align(), self.managed)
-    }
-
-    unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
-        if start.as_usize() % layout.align() != 0 {
-            return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
-        }
+    fn give(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
         let mut free = self.free.lock().unwrap();
         let frames = || (0..layout.count()).map(|i| start + i * FRAME_SIZE);
         for frame in frames() {
@@ -116,6 +104,34 @@ unsafe impl FrameAllocator for SetBackend {
         }
         free.extend(frames().map(number));
         Ok(())
+    }
+}
+
+unsafe impl FrameAllocator for SetBackend {
+    fn alloc(&self, layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        if layout.count() > 1 {
+            self.run_calls.fetch_add(1, Relaxed);
+            self.interrupt();
+        }
+        let start = self.take(layout.count(), layout.align(), self.managed);
+        if layout.count() > 1 {
+            self.interrupt();
+        }
+        start
+    }
+
+    unsafe fn dealloc(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
+        if start.as_usize() % layout.align() != 0 {
+            return Err(DeallocError::new(start, DeallocErrorKind::Misaligned));
+        }
+        if layout.count() > 1 {
+            self.interrupt();
+        }
+        let freed = self.give(start, layout);
+        if layout.count() > 1 {
+            self.interrupt();
+        }
+        freed
     }
 
     fn stats(&self) -> FrameStats {
