@@ -23,7 +23,8 @@ pub(crate) type Page = (u64, u64);
 pub(crate) trait Tables: Sized {
     const NAME: &'static str;
 
-    fn new() -> Self;
+    /// Empty. `flags`: the processor sets accessed and dirty flags, which ours then keeps.
+    fn new(flags: bool) -> Self;
     fn map(&mut self, pages: &[Page], size: PageSize);
     fn unmap(&mut self, pages: &[Page]);
     /// Makes them read-only.
@@ -44,12 +45,13 @@ pub(crate) struct Ours(Ept<Host>);
 impl Tables for Ours {
     const NAME: &'static str = "vmx-structs";
 
-    fn new() -> Self {
+    fn new(flags: bool) -> Self {
         let newest = CpuModel::by_id("everything").expect("a model of this name").capabilities();
-        Self(Ept::new(EptConfig::new(&newest).expect("EPT")).expect("a frame"))
+        let config = EptConfig::new(&newest).expect("EPT").with_accessed_dirty(flags).expect("flags");
+        Self(Ept::new(config).expect("a frame"))
     }
 
-    #[inline]
+    #[inline(never)]
     fn map(&mut self, pages: &[Page], size: PageSize) {
         for &(guest, host) in pages {
             let mapped = self.0.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
@@ -57,7 +59,7 @@ impl Tables for Ours {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn unmap(&mut self, pages: &[Page]) {
         for &(guest, _) in pages {
             let (_, invalidation) = self.0.unmap(GuestPhysAddr::new(guest)).expect("mapped");
@@ -65,7 +67,7 @@ impl Tables for Ours {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn protect(&mut self, pages: &[Page]) {
         for &(guest, _) in pages {
             let page = GuestRange::new(GuestPhysAddr::new(guest), 1).expect("a page");
@@ -73,19 +75,18 @@ impl Tables for Ours {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn query(&self, pages: &[Page]) -> u64 {
         let mut sum = 0u64;
         for &(guest, _) in pages {
             let leaf = self.0.query(GuestPhysAddr::new(guest)).expect("mapped");
-            let attributes = leaf.attributes().expect("a memory type");
             sum = sum.wrapping_add(leaf.host().as_usize() as u64 + (guest & (leaf.size().bytes() - 1)));
-            sum = sum.wrapping_add(u64::from(attributes.flags.contains(EptFlags::WRITE)));
+            sum = sum.wrapping_add(u64::from(leaf.flags().contains(EptFlags::WRITE)));
         }
         sum
     }
 
-    #[inline]
+    #[inline(never)]
     fn translate(&self, pages: &[Page]) -> u64 {
         let mut sum = 0u64;
         for &(guest, _) in pages {
@@ -152,11 +153,11 @@ const ALL: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(Ma
 impl Tables for Peer {
     const NAME: &'static str = "page_table_multiarch";
 
-    fn new() -> Self {
+    fn new(_: bool) -> Self {
         Self(PageTable64::try_new().expect("a frame"))
     }
 
-    #[inline]
+    #[inline(never)]
     fn map(&mut self, pages: &[Page], size: PageSize) {
         let size = match size {
             PageSize::Size4K => PeerSize::Size4K,
@@ -169,7 +170,7 @@ impl Tables for Peer {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn unmap(&mut self, pages: &[Page]) {
         let mut cursor = self.0.cursor();
         for &(guest, _) in pages {
@@ -177,7 +178,7 @@ impl Tables for Peer {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn protect(&mut self, pages: &[Page]) {
         let mut cursor = self.0.cursor();
         for &(guest, _) in pages {
@@ -185,7 +186,7 @@ impl Tables for Peer {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn query(&self, pages: &[Page]) -> u64 {
         let mut sum = 0u64;
         for &(guest, _) in pages {
@@ -196,7 +197,7 @@ impl Tables for Peer {
         sum
     }
 
-    #[inline]
+    #[inline(never)]
     fn translate(&self, pages: &[Page]) -> u64 {
         let mut sum = 0u64;
         for &(guest, _) in pages {

@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub(crate) size: PageSize,
     /// Bytes of guest memory.
     pub(crate) span: u64,
+    /// Whether the processor sets accessed and dirty flags.
+    pub(crate) flags: bool,
 }
 
 impl Row {
@@ -74,7 +76,7 @@ pub(crate) struct Pages(Vec<Page>);
 
 /// Tables in the state from which a row starts.
 pub(crate) fn prepared<T: Tables>(row: &Row, _: &Pages) -> T {
-    let mut tables = T::new();
+    let mut tables = T::new(row.flags);
     if !matches!(row.work, Work::Map | Work::MapRange) {
         tables.map_range(0, host_of(row.size), row.span);
     }
@@ -127,53 +129,58 @@ const G: u64 = 1 << 30;
 const T: u64 = 1 << 40;
 
 macro_rules! rows {
-    ($($name:literal: $work:ident $order:ident $size:ident $span:expr;)*) => {
+    ($($name:literal: $work:ident $order:ident $size:ident $span:expr, $flags:literal;)*) => {
         &[$(Row {
             name: $name,
             work: Work::$work,
             order: Order::$order,
             size: PageSize::$size,
             span: $span,
+            flags: $flags,
         }),*]
     };
 }
 
 /// All of them.
 pub(crate) const ROWS: &[Row] = rows! {
-    "4K map":              Map Ascending Size4K 256 * M;
-    "4K map, random":      Map Random Size4K 256 * M;
-    "4K unmap":            Unmap Ascending Size4K 256 * M;
-    "4K unmap, random":    Unmap Random Size4K 256 * M;
-    "4K protect":          Protect Ascending Size4K 256 * M;
-    "4K protect, random":  Protect Random Size4K 256 * M;
-    "4K query":            Query Ascending Size4K 256 * M;
-    "4K query, random":    Query Random Size4K 256 * M;
-    "4K translate":        Translate Ascending Size4K 256 * M;
-    "4K translate, random": Translate Random Size4K 256 * M;
-    "2M map":              Map Ascending Size2M 64 * G;
-    "2M map, random":      Map Random Size2M 64 * G;
-    "2M unmap":            Unmap Ascending Size2M 64 * G;
-    "2M unmap, random":    Unmap Random Size2M 64 * G;
-    "2M query, random":    Query Random Size2M 64 * G;
-    "2M translate, random": Translate Random Size2M 64 * G;
-    "1G map":              Map Ascending Size1G T;
-    "1G unmap":            Unmap Ascending Size1G T;
-    "1G query, random":    Query Random Size1G T;
-    "1G translate, random": Translate Random Size1G T;
-    "256 MiB by 4K, map range":     MapRange Ascending Size4K 256 * M;
-    "256 MiB by 4K, unmap range":   UnmapRange Ascending Size4K 256 * M;
-    "256 MiB by 4K, protect range": ProtectRange Ascending Size4K 256 * M;
-    "1 TiB by 2M, map range":       MapRange Ascending Size2M T;
-    "1 TiB by 2M, unmap range":     UnmapRange Ascending Size2M T;
-    "1 TiB by 2M, protect range":   ProtectRange Ascending Size2M T;
-    "1 TiB by 1G, map range":       MapRange Ascending Size1G T;
-    "1 TiB by 1G, unmap range":     UnmapRange Ascending Size1G T;
-    "1 TiB by 1G, protect range":   ProtectRange Ascending Size1G T;
+    "4K map":              Map Ascending Size4K 256 * M, true;
+    "4K map, random":      Map Random Size4K 256 * M, true;
+    "4K unmap":            Unmap Ascending Size4K 256 * M, true;
+    "4K unmap, random":    Unmap Random Size4K 256 * M, true;
+    "4K unmap, no flags":   Unmap Ascending Size4K 256 * M, false;
+    "4K unmap, random, no flags": Unmap Random Size4K 256 * M, false;
+    "4K protect":          Protect Ascending Size4K 256 * M, true;
+    "4K protect, random":  Protect Random Size4K 256 * M, true;
+    "4K query":            Query Ascending Size4K 256 * M, true;
+    "4K query, random":    Query Random Size4K 256 * M, true;
+    "4K translate":        Translate Ascending Size4K 256 * M, true;
+    "4K translate, random": Translate Random Size4K 256 * M, true;
+    "2M map":              Map Ascending Size2M 64 * G, true;
+    "2M map, random":      Map Random Size2M 64 * G, true;
+    "2M unmap":            Unmap Ascending Size2M 64 * G, true;
+    "2M unmap, random":    Unmap Random Size2M 64 * G, true;
+    "2M unmap, no flags":   Unmap Ascending Size2M 64 * G, false;
+    "2M query, random":    Query Random Size2M 64 * G, true;
+    "2M translate, random": Translate Random Size2M 64 * G, true;
+    "1G map":              Map Ascending Size1G T, true;
+    "1G unmap":            Unmap Ascending Size1G T, true;
+    "1G unmap, no flags":   Unmap Ascending Size1G T, false;
+    "1G query, random":    Query Random Size1G T, true;
+    "1G translate, random": Translate Random Size1G T, true;
+    "256 MiB by 4K, map range":     MapRange Ascending Size4K 256 * M, true;
+    "256 MiB by 4K, unmap range":   UnmapRange Ascending Size4K 256 * M, true;
+    "256 MiB by 4K, protect range": ProtectRange Ascending Size4K 256 * M, true;
+    "1 TiB by 2M, map range":       MapRange Ascending Size2M T, true;
+    "1 TiB by 2M, unmap range":     UnmapRange Ascending Size2M T, true;
+    "1 TiB by 2M, protect range":   ProtectRange Ascending Size2M T, true;
+    "1 TiB by 1G, map range":       MapRange Ascending Size1G T, true;
+    "1 TiB by 1G, unmap range":     UnmapRange Ascending Size1G T, true;
+    "1 TiB by 1G, protect range":   ProtectRange Ascending Size1G T, true;
 };
 
 /// A terabyte of small pages: 2 GiB of tables, a second a run. In the table of ratios only.
 pub(crate) const LARGE_ROWS: &[Row] = rows! {
-    "1 TiB by 4K, map range":       MapRange Ascending Size4K T;
-    "1 TiB by 4K, protect range":   ProtectRange Ascending Size4K T;
-    "1 TiB by 4K, unmap range":     UnmapRange Ascending Size4K T;
+    "1 TiB by 4K, map range":       MapRange Ascending Size4K T, true;
+    "1 TiB by 4K, protect range":   ProtectRange Ascending Size4K T, true;
+    "1 TiB by 4K, unmap range":     UnmapRange Ascending Size4K T, true;
 };

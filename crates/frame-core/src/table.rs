@@ -8,13 +8,13 @@
 //! Hardware may read the words at any time and set bits in them (accessed, dirty), so every access is atomic. What
 //! only software may do, changing what a word owns, needs a [`TableMut`]: one exists at a time, by borrowing.
 //!
-//! Invariant of a word: if [`OWNED`] is set, its [`KIND`] bits tell what it owns, and its [`TableRef::ADDRESS`] bits
-//! are the address of that; no other word and no value owns the same. Words with [`OWNED`] are written by
+//! Invariant of a word: if [`TABLE`] or [`RUN`] is set, never both, it owns that, and its [`TableRef::ADDRESS`] bits
+//! are the address of it; no other word and no value owns the same. Words with one of these are written by
 //! [`TableMut::link`] and [`TableMut::own_run`] alone, which consume an owner, and removed only by what gives the
 //! owner back. All other writers leave the three groups of bits alone or are refused.
 
 use core::{
-    fmt,
+    fmt, hint,
     marker::PhantomData,
     mem, ptr, slice,
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
@@ -25,10 +25,14 @@ use crate::{AllocError, FRAME_SIZE, FrameHal, FrameRange, PhysAddr, PhysFrame, P
 /// Words in a table.
 const WORDS: usize = FRAME_SIZE / size_of::<u64>();
 
-/// Set in a word that owns something.
-const OWNED: u64 = 1 << 55;
-/// What is owned: 0 a table; n > 0 a run of `512^(n-1)` frames.
-const KIND: u64 = 7 << 52;
+/// Set in a word that owns a table: one bit, for every step of a walk looks at it.
+const TABLE: u64 = 1 << 55;
+/// Set in a word that owns a run of frames.
+const RUN: u64 = 1 << 54;
+/// One of these is set in a word that owns something.
+const OWNED: u64 = TABLE | RUN;
+/// How long the run is: `512^n` frames.
+const KIND: u64 = 3 << 52;
 const KIND_SHIFT: u32 = 52;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Bits that only an owner may change.
@@ -145,9 +149,12 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     /// `start` is the address of a table that is owned, and not changed but through atomics, for `'a`.
     #[inline]
     unsafe fn at(start: PhysAddr) -> Self {
+        let start: *const [AtomicU64; WORDS] = H::phys_to_virt(start).as_ptr().cast();
+        // SAFETY: the address is not null (promise of `FrameHal`). Said, so that a walk does not look.
+        unsafe { hint::assert_unchecked(!start.is_null()) };
         // SAFETY: the frame can be read and written there and is frame-aligned (promise of `FrameHal`), and the caller
         // promises the rest.
-        let words = unsafe { &*H::phys_to_virt(start).as_mut_ptr().cast() };
+        let words = unsafe { &*start };
         Self { words, _hal: PhantomData }
     }
 
@@ -165,7 +172,7 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     /// Whether the word owns a table.
     #[inline]
     pub const fn is_link(word: u64) -> bool {
-        word & (OWNED | KIND) == OWNED
+        word & TABLE != 0
     }
 
     /// Whether the word owns a table or a run.
@@ -195,10 +202,10 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     pub fn run(self, i: usize) -> Option<FrameRange> {
         let word = self.word(i);
         let kind = (word & KIND) >> KIND_SHIFT;
-        if word & OWNED == 0 || kind == 0 {
+        if word & RUN == 0 {
             return None;
         }
-        FrameRange::new(PhysAddr::from((word & ADDRESS) as usize), WORDS.pow(kind as u32 - 1)).ok()
+        FrameRange::new(PhysAddr::from((word & ADDRESS) as usize), WORDS.pow(kind as u32)).ok()
     }
 
     /// The contents of the run that the word owns. They are atomic because hardware, or a guest, may write there.
@@ -285,7 +292,7 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// Writes a plain word over a plain word.
     ///
     /// # Errors
-    /// [`OwnedWord`] when the word owns something, or the new one says so (bit 55). Nothing was written.
+    /// [`OwnedWord`] when the word owns something, or the new one says so (bits 55:54). Nothing was written.
     #[inline]
     pub fn set(&mut self, i: usize, word: u64) -> Result<(), OwnedWord> {
         let slot = self.shared.slot(i);
@@ -294,6 +301,17 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
         }
         slot.store(word, Ordering::Release);
         Ok(())
+    }
+
+    /// Writes a plain word over a plain word that has none of the bits of `mask`. Returns whether it did.
+    #[inline]
+    pub fn set_if_clear(&mut self, i: usize, mask: u64, word: u64) -> bool {
+        let slot = self.shared.slot(i);
+        if (slot.load(Ordering::Relaxed) & (mask | OWNED)) | (word & OWNED) != 0 {
+            return false;
+        }
+        slot.store(word, Ordering::Release);
+        true
     }
 
     /// As [`set`](Self::set), and returns the word as it was: no bit that hardware sets meanwhile is lost.
@@ -335,7 +353,7 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// The table, when the word owns something already or the table's address has bits above 51.
     #[inline]
     pub fn link(&mut self, i: usize, table: FrameTable<H>, flags: u64) -> Result<u64, FrameTable<H>> {
-        match self.own(i, table.start_paddr(), 0, flags) {
+        match self.own(i, table.start_paddr(), TABLE, flags) {
             Some(old) => {
                 mem::forget(table);
                 Ok(old)
@@ -365,12 +383,12 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// above 51.
     pub fn own_run(&mut self, i: usize, run: PhysFrames<H>, flags: u64) -> Result<u64, PhysFrames<H>> {
         let kind = match run.count() {
-            1 => 1,
-            WORDS => 2,
-            count if count == WORDS * WORDS => 3,
+            1 => 0,
+            WORDS => 1,
+            count if count == WORDS * WORDS => 2,
             _ => return Err(run),
         };
-        match self.own(i, run.start_paddr(), kind, flags) {
+        match self.own(i, run.start_paddr(), RUN | kind << KIND_SHIFT, flags) {
             Some(old) => {
                 mem::forget(run);
                 Ok(old)
@@ -389,13 +407,13 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
 
     /// Writes an owning word over a plain one. The caller forgets the owner exactly if this gives `Some`.
     #[inline]
-    fn own(&mut self, i: usize, start: PhysAddr, kind: u64, flags: u64) -> Option<u64> {
+    fn own(&mut self, i: usize, start: PhysAddr, mark: u64, flags: u64) -> Option<u64> {
         let slot = self.shared.slot(i);
         let start = start.as_usize() as u64;
         if slot.load(Ordering::Relaxed) & OWNED != 0 || start & !ADDRESS != 0 {
             return None;
         }
-        let word = flags & !HELD | OWNED | kind << KIND_SHIFT | start;
+        let word = flags & !HELD | mark | start;
         Some(slot.swap(word, Ordering::AcqRel))
     }
 }
@@ -472,17 +490,18 @@ mod tests {
         assert_eq!(root.words_mut().link(5, leaf, !0).unwrap(), 0);
         let mut words = root.words_mut();
         // Flags cannot disturb the address or the marks, at birth or later.
-        assert_eq!(words.word(5), at | OWNED | !HELD);
-        assert_eq!(words.words().clear_bits(5, !0), at | OWNED | !HELD);
-        assert_eq!(words.word(5), at | OWNED);
+        assert_eq!(words.word(5), at | TABLE | !HELD);
+        assert_eq!(words.words().clear_bits(5, !0), at | TABLE | !HELD);
+        assert_eq!(words.word(5), at | TABLE);
         words.words().set_bits(5, !0);
-        assert_eq!(words.word(5), at | OWNED | !HELD);
+        assert_eq!(words.word(5), at | TABLE | !HELD);
         words.words().set_bits(6, !0);
         assert_eq!(words.word(6), !HELD);
         // An owner cannot be overwritten, nor written.
         assert_eq!(words.set(5, 0), Err(OwnedWord));
         assert_eq!(words.swap(5, 0), Err(OwnedWord));
-        assert_eq!(words.set(7, OWNED), Err(OwnedWord));
+        assert_eq!(words.set(7, TABLE), Err(OwnedWord));
+        assert_eq!(words.set(7, RUN), Err(OwnedWord));
         let other = FrameTable::<Hal>::new(0).unwrap();
         let other = words.link(5, other, 0).unwrap_err();
         assert_eq!(LIVE.load(Ordering::Relaxed), 3);

@@ -126,9 +126,9 @@ fn change(
             }
         }
         _ => {
-            // Bit 55 marks an owner: no plain word may have it.
+            // Bits 55:54 mark an owner: no plain word may have one.
             let word = rng.next_u64();
-            let refused = owned || word >> 55 & 1 == 1;
+            let refused = owned || word >> 54 & 3 != 0;
             assert_eq!(table.set(i, word).is_err(), refused);
             if !refused {
                 model.0.insert(i, Word::Plain(word));
@@ -170,10 +170,10 @@ fn a_tree_of_tables_owns_what_the_model_says() {
 #[test]
 fn a_table_is_born_without_owners_whatever_its_frame_held() {
     Hal::scope(8, || {
-        // The HAL fills frames with 0xa5, which has bit 55 set: it would own what its address bits say.
+        // The HAL fills frames with 0xa5, which has bit 55 set, and here all bits: it would own what its address bits say.
         let mut frame = PhysFrame::<Hal>::alloc().unwrap();
         frame.fill(0xff);
-        const OWNED: u64 = 1 << 55;
+        const OWNED: u64 = 3 << 54;
         let table = FrameTable::from_fn(frame, |i| i as u64 | 0xff << 52);
         assert_eq!(table.words().word(511), 511 | 0xff << 52 & !OWNED);
         drop(table);

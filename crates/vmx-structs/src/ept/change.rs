@@ -4,11 +4,13 @@
 //! 512 pieces is filled, changed where the range reaches, and then linked in place of the leaf, in one exchange. As in
 //! mapping, a [`Plan`] counts the tables that the cuts need before anything changes.
 
+use core::ops::Range;
+
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, PhysAddr, TableMut, TableRef};
 
 use super::entry::{
     ACCESSED, ADDRESS, DIRTY, ENTRIES, EptLeaf, Slot, classify, index, is_whole, leaf_word, piece, shift,
-    slots,
+    slot_mask, slots,
 };
 use super::format::Format;
 use super::{Ept, EptAttributes, EptConfig, EptError, EptFlags, Invalidation, is_empty, take_apart};
@@ -37,35 +39,24 @@ impl<H: FrameHal> Ept<H> {
         if address & format.beyond != 0 {
             return Err(EptError::GuestTooWide { guest, width: self.config.guest_width() });
         }
-        let (mut table, level) = self.lowest_at(address);
-        let i = index(address, level);
-        let word = table.word(i);
-        let leaf = if level <= 3 { format.leaf(address, level, word) } else { None };
-        let Some(leaf) = leaf else { return Err(EptError::NotMapped { guest }) };
-        if leaf.guest() != guest {
-            return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
-        }
-        // An exchange, so that a flag which the processor sets at this moment is seen, unless it has none to set.
-        let leaf = if format.may_change(word) {
-            let old = table.swap(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-            EptLeaf::new(address, level, old).unwrap_or(leaf)
-        } else {
-            table.set(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-            leaf
+        let taken = match self.lowest_at(address) {
+            (table, 1) => take_leaf(&format, table, guest, 1),
+            (table, 2) => take_leaf(&format, table, guest, 2),
+            (table, 3) => take_leaf(&format, table, guest, 3),
+            _ => Err(EptError::NotMapped { guest }),
         };
-        if is_empty(&format, table.words(), i) {
-            return Ok((leaf, self.prune(address)));
-        }
-        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, FrameStack::new())))
+        let (leaf, is_last) = taken?;
+        let retired = if is_last { self.prune(address) } else { FrameStack::new() };
+        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, retired)))
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.
     #[inline(never)]
-    fn prune(&mut self, address: u64) -> Invalidation<H> {
+    fn prune(&mut self, address: u64) -> FrameStack<H> {
         let mut retired = FrameStack::new();
         prune(&self.format, self.root.words_mut(), self.config.levels().count(), address, &mut retired);
         self.tables -= retired.len();
-        Invalidation::new(self.pointer, &self.config, true, retired)
+        retired
     }
 
     /// Takes all pages of a range out and gives back the tables that map nothing any more. A large page that lies in the
@@ -102,11 +93,13 @@ impl<H: FrameHal> Ept<H> {
                 return Ok(Invalidation::new(self.pointer, &self.config, restricted, FrameStack::new()));
             }
         }
-        self.protect_span(first, last, bits)
+        let restricted = self.protect_span(first, last, bits)?;
+        Ok(Invalidation::new(self.pointer, &self.config, restricted, FrameStack::new()))
     }
 
+    /// Returns whether an INVEPT is owed.
     #[inline(never)]
-    fn protect_span(&mut self, first: u64, last: u64, bits: u64) -> Result<Invalidation<H>, EptError> {
+    fn protect_span(&mut self, first: u64, last: u64, bits: u64) -> Result<bool, EptError> {
         let (config, format, change) = (self.config, self.format, Change::Protect(bits));
         // No table goes, so what lies above the lowest that holds the range need not be looked at.
         let (mut table, level) = self.lowest(first, last);
@@ -114,7 +107,8 @@ impl<H: FrameHal> Ept<H> {
             Plan { config: &config, format: &format, change }.count(table.words(), level, first, last)?;
         let mut changer = Changer::new(&config, &format, change, FrameStack::alloc(needed)?);
         changer.apply(table.reborrow(), level, first, last)?;
-        Ok(self.finish(changer, needed))
+        self.tables += needed - changer.stack.len();
+        Ok(changer.restricted)
     }
 
     /// Cuts pages so that none that reaches into the range is larger than `size`: for dirty logging by 4 KiB, for
@@ -210,17 +204,23 @@ impl Plan<'_> {
             }
             return Ok(0);
         }
+        let mut first = first;
+        if let Change::Protect(_) = self.change {
+            // Pages that lie in the range whole, as far as there are no others.
+            let pages = whole_slots(first, last, level);
+            let others = pages.clone().find(|&i| !self.format.maps::<H>(table.word(i), level));
+            match skip(first, last, level, &pages, others) {
+                Some(rest) => first = rest,
+                None => return Ok(0),
+            }
+        }
         let mut needed = 0;
         for (i, start, end) in slots(first, last, level) {
             let whole = is_whole(start, end, level);
             if whole && matches!(self.change, Change::Unmap) {
                 continue;
             }
-            let word = table.word(i);
-            if whole && matches!(self.change, Change::Protect(_)) && self.format.maps::<H>(word, level) {
-                continue;
-            }
-            match classify::<H>(self.config, word, level) {
+            match classify::<H>(self.config, table.word(i), level) {
                 Slot::Table => {
                     if let Some(child) = table.child(i) {
                         needed += self.count(child, level - 1, start, end)?;
@@ -288,22 +288,26 @@ impl<H: FrameHal> Changer<H> {
         first: u64,
         last: u64,
     ) -> Result<bool, EptError> {
-        if let (1, Change::Protect(bits)) = (level, self.change) {
-            for i in index(first, 1)..=index(last, 1) {
-                self.restricted |= reprotect(&self.format, &mut table, i, 1, bits);
+        let mut first = first;
+        if let Change::Protect(bits) = self.change {
+            let pages = whole_slots(first, last, level);
+            let others = pages.clone().find(|&i| {
+                let is_page = self.format.maps::<H>(table.word(i), level);
+                if is_page {
+                    self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
+                }
+                !is_page
+            });
+            match skip(first, last, level, &pages, others) {
+                Some(rest) => first = rest,
+                None => return Ok(false),
             }
-            return Ok(false);
         }
         let vacant = self.config.vacant();
         let mut cleared = false;
         for (i, start, end) in slots(first, last, level) {
             let whole = is_whole(start, end, level);
             let word = table.word(i);
-            if let (true, Change::Protect(bits)) = (whole && self.format.maps::<H>(word, level), self.change)
-            {
-                self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
-                continue;
-            }
             match (classify::<H>(&self.config, word, level), self.change) {
                 (Slot::Table, Change::Unmap) if whole => {
                     if let Some(child) = table.unlink(i, vacant) {
@@ -325,6 +329,9 @@ impl<H: FrameHal> Changer<H> {
                     let _ = table.set(i, vacant); // not an owner
                     self.restricted = true;
                     cleared = true;
+                }
+                (Slot::Leaf, Change::Protect(bits)) if whole => {
+                    self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
                 }
                 (Slot::Leaf, Change::Split(to)) if level <= to => {}
                 (Slot::Leaf, _) => self.cut(&mut table, i, level, start, end)?,
@@ -357,6 +364,49 @@ impl<H: FrameHal> Changer<H> {
         }
         Ok(())
     }
+}
+
+/// The slots, from that of `first` on, that `first..=last` covers whole; none if it does not cover the first.
+fn whole_slots(first: u64, last: u64, level: u32) -> Range<usize> {
+    let (from, to) = (index(first, level), index(last, level));
+    if first & slot_mask(level) != 0 {
+        return from..from;
+    }
+    from..if last & slot_mask(level) == slot_mask(level) { to + 1 } else { to }
+}
+
+/// What is left of `first..=last` when the slots before `others` are done, or, without others, all of `done`.
+fn skip(first: u64, last: u64, level: u32, done: &Range<usize>, others: Option<usize>) -> Option<u64> {
+    let count = others.unwrap_or(done.end) - done.start;
+    let rest = first + ((count as u64) << shift(level));
+    if rest > last { None } else { Some(rest) }
+}
+
+/// Takes the page that starts at `guest` out of a table, and says whether it was the last one there.
+#[inline(always)]
+fn take_leaf<H: FrameHal>(
+    format: &Format,
+    mut table: TableMut<'_, H>,
+    guest: GuestPhysAddr,
+    level: u32,
+) -> Result<(EptLeaf, bool), EptError> {
+    let address = guest.as_u64();
+    let i = index(address, level);
+    let word = table.word(i);
+    let Some(mut leaf) = format.leaf(address, level, word) else {
+        return Err(EptError::NotMapped { guest });
+    };
+    if leaf.guest() != guest {
+        return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
+    }
+    if format.may_change(word) {
+        // An exchange: a flag that the processor sets at this moment is seen.
+        let old = table.swap(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
+        leaf = EptLeaf::new(address, level, old).unwrap_or(leaf);
+    } else {
+        table.set(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
+    }
+    Ok((leaf, is_empty(format, table.words(), i)))
 }
 
 /// That every entry of `first..=last` in a table of level 1 maps a page.

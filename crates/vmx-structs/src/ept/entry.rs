@@ -6,7 +6,7 @@ use core::{fmt, num::NonZeroU64};
 
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
-use super::{EptAttributes, EptConfig};
+use super::{EptAttributes, EptConfig, EptFlags};
 use crate::{GuestPhysAddr, PageSize};
 
 /// Bits 51:12.
@@ -137,6 +137,12 @@ impl EptLeaf {
             2 => PageSize::Size2M,
             _ => PageSize::Size1G,
         }
+    }
+
+    /// Permissions and the rest, without the memory type.
+    #[inline]
+    pub const fn flags(&self) -> EptFlags {
+        EptFlags::from_bits_truncate(self.word)
     }
 
     /// Permissions, memory type and the rest; `None` for a reserved memory type, which an edited entry may have.

@@ -15,13 +15,15 @@ use crate::PageSize;
 pub(super) struct Format {
     /// Whether there is a level 5.
     pub(super) five: bool,
+    /// The end of the addresses that 4 levels translate; 0 when there are 5.
+    pub(super) end_of_four: u64,
     /// Address bits that no table translates.
     pub(super) beyond: u64,
     /// Any of these makes an entry present.
     pub(super) present: u64,
     /// An entry that maps nothing.
     pub(super) vacant: u64,
-    /// The flags that a processor may set in a leaf.
+    /// What a processor may set in a leaf.
     sets: u64,
     /// Flags that a leaf may have.
     supported: u64,
@@ -40,6 +42,7 @@ impl Format {
         let user = if config.mode_based_execute() { EptFlags::USER_EXECUTE.bits() } else { 0 };
         Self {
             five: config.levels() == EptLevels::Five,
+            end_of_four: if config.levels() == EptLevels::Four { 1 << config.guest_width() } else { 0 },
             beyond: !((1 << config.guest_width()) - 1),
             present: (EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE).bits() | user,
             vacant: config.vacant(),
@@ -99,11 +102,12 @@ impl Format {
         host & reserved == 0 && guest & (self.beyond | slot_mask(level)) == 0
     }
 
-    /// Whether a word owns a table and allows everything.
+    /// Whether words that own tables allow everything, and have nothing that the processor refuses. `all` has the bits
+    /// that all of them have, `any` those that any of them has.
     #[inline]
-    pub(super) fn is_open<H: FrameHal>(&self, word: u64) -> bool {
+    pub(super) const fn are_open(&self, all: u64, any: u64) -> bool {
         let (open, looked_at) = self.open;
-        TableRef::<H>::is_link(word) && word & looked_at == open
+        all & open == open && any & looked_at & !open == 0
     }
 
     /// The flags of a leaf of level 1, 2 or 3, if it can be read and nothing is wrong with it but perhaps the memory type.

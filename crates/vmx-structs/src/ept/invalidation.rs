@@ -81,7 +81,7 @@ impl<H: FrameHal> Invalidation<H> {
     /// # Errors
     /// What `invept` gave; the INVEPT is still owed then.
     pub fn complete<E>(
-        mut self,
+        self,
         invept: impl FnOnce(InveptType, &InveptDescriptor) -> Result<(), E>,
     ) -> Result<(), (Self, E)> {
         if self.is_needed() {
@@ -89,7 +89,7 @@ impl<H: FrameHal> Invalidation<H> {
                 return Err((self, error));
             }
         }
-        self.discharge();
+        self.waive();
         Ok(())
     }
 
@@ -97,13 +97,9 @@ impl<H: FrameHal> Invalidation<H> {
     /// EPT pointer was in no VMCS that was entered, or every processor has executed INVEPT since for another reason.
     #[inline]
     pub fn waive(mut self) {
-        self.discharge();
-    }
-
-    /// Nothing is owed any more: dropped now, this frees the tables.
-    #[inline]
-    fn discharge(&mut self) {
-        self.state &= !NEEDED;
+        let retired = mem::take(&mut self.retired);
+        mem::forget(self); // it owns nothing else
+        drop(retired);
     }
 
     #[cold]

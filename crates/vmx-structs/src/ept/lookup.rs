@@ -3,7 +3,7 @@
 //! These are the paths that an exit handler takes for each access that it emulates, so they are written out level by
 //! level: the index of each is a constant shift, and an entry is told by one or two masks ([`Format`](super::format)).
 
-use frame_core::{FrameHal, PhysAddr, TableMut};
+use frame_core::{FrameHal, PhysAddr, TableMut, TableRef};
 
 use super::entry::{ADDRESS, index, slot_mask};
 use super::walk::needed;
@@ -14,74 +14,96 @@ impl<H: FrameHal> Ept<H> {
     /// The page that holds this address; `None` when nothing is mapped there.
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
-        let (address, format) = (guest.as_u64(), &self.format);
-        if address & format.beyond != 0 {
+        let address = guest.as_u64();
+        if address >= self.format.end_of_four {
+            return self.query_fifth(address);
+        }
+        self.query_from(self.root.words(), address)
+    }
+
+    /// As `query`, from level 5 on.
+    #[inline(never)]
+    fn query_fifth(&self, address: u64) -> Option<EptLeaf> {
+        if !self.format.five || address & self.format.beyond != 0 {
             return None;
         }
-        let mut table = self.root.words();
-        if format.five {
-            table = table.child(index(address, 5))?;
-        }
-        table = table.child(index(address, 4))?;
+        self.query_from(self.root.words().child(index(address, 5))?, address)
+    }
+
+    /// As `query`, from a table of level 4 on.
+    #[inline(always)]
+    fn query_from(&self, table: TableRef<'_, H>, address: u64) -> Option<EptLeaf> {
+        let table = table.child(index(address, 4))?;
         let (word, child) = table.follow(index(address, 3));
-        let Some(table) = child else { return format.leaf(address, 3, word) };
+        let Some(table) = child else { return self.format.leaf(address, 3, word) };
         let (word, child) = table.follow(index(address, 2));
-        let Some(table) = child else { return format.leaf(address, 2, word) };
-        format.leaf(address, 1, table.word(index(address, 1)))
+        let Some(table) = child else { return self.format.leaf(address, 2, word) };
+        self.format.leaf(address, 1, table.word(index(address, 1)))
     }
 
     /// The translation, if all is as it mostly is: entries that allow everything lead to a leaf that can be read and
     /// allows the access.
     #[inline]
     pub(super) fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        let format = &self.format;
-        if address & format.beyond != 0 {
-            return None;
+        if address >= self.format.end_of_four {
+            return self.translate_fifth(address, access);
         }
-        let mut table = self.root.words();
-        let mut word;
-        if format.five {
-            (word, table) = open(table.follow(index(address, 5)))?;
-            if !format.is_open::<H>(word) {
-                return None;
-            }
-        }
-        (word, table) = open(table.follow(index(address, 4)))?;
-        if !format.is_open::<H>(word) {
-            return None;
-        }
-        let (word, child) = table.follow(index(address, 3));
-        let Some(table) = child else {
-            return self.translate_leaf(address, 3, PageSize::Size1G, word, access);
-        };
-        if !format.is_open::<H>(word) {
-            return None;
-        }
-        let (word, child) = table.follow(index(address, 2));
-        let Some(table) = child else {
-            return self.translate_leaf(address, 2, PageSize::Size2M, word, access);
-        };
-        if !format.is_open::<H>(word) {
-            return None;
-        }
-        self.translate_leaf(address, 1, PageSize::Size4K, table.word(index(address, 1)), access)
+        self.translate_from(self.root.words(), address, access, u64::MAX, 0)
     }
 
-    #[inline]
-    fn translate_leaf(
+    /// As `translate_fast`, from level 5 on.
+    #[inline(never)]
+    fn translate_fifth(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
+        if !self.format.five || address & self.format.beyond != 0 {
+            return None;
+        }
+        let (word, table) = self.root.words().follow(index(address, 5));
+        self.translate_from(table?, address, access, word, word)
+    }
+
+    /// As `translate_fast`, from a table of level 4 on. `all` and `any` are of the entries above.
+    #[inline(always)]
+    fn translate_from(
+        &self,
+        table: TableRef<'_, H>,
+        address: u64,
+        access: EptAccess,
+        mut all: u64,
+        mut any: u64,
+    ) -> Option<EptTranslation> {
+        let (word, table) = table.follow(index(address, 4));
+        let table = table?;
+        (all, any) = (all & word, any | word);
+        let (word, child) = table.follow(index(address, 3));
+        let Some(table) = child else {
+            return self.translate_leaf::<3>(address, PageSize::Size1G, word, access, all, any);
+        };
+        (all, any) = (all & word, any | word);
+        let (word, child) = table.follow(index(address, 2));
+        let Some(table) = child else {
+            return self.translate_leaf::<2>(address, PageSize::Size2M, word, access, all, any);
+        };
+        (all, any) = (all & word, any | word);
+        let word = table.word(index(address, 1));
+        self.translate_leaf::<1>(address, PageSize::Size4K, word, access, all, any)
+    }
+
+    #[inline(always)]
+    fn translate_leaf<const LEVEL: u32>(
         &self,
         address: u64,
-        level: u32,
         size: PageSize,
         word: u64,
         access: EptAccess,
+        all: u64,
+        any: u64,
     ) -> Option<EptTranslation> {
-        let flags = self.format.plain_leaf(word, level)?;
-        if !flags.contains(needed(&self.config, access)) {
+        let flags = self.format.plain_leaf(word, LEVEL)?;
+        if !self.format.are_open(all, any) || !flags.contains(needed(&self.config, access)) {
             return None;
         }
         Some(EptTranslation {
-            host: PhysAddr::from((word & ADDRESS | address & slot_mask(level)) as usize),
+            host: PhysAddr::from((word & ADDRESS | address & slot_mask(LEVEL)) as usize),
             size,
             flags,
             memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)?,
@@ -108,7 +130,7 @@ impl<H: FrameHal> Ept<H> {
     }
 
     /// The lowest table that holds an address, and its level.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lowest_at(&mut self, address: u64) -> (TableMut<'_, H>, u32) {
         let five = self.format.five;
         let mut table = self.root.words_mut();
@@ -146,9 +168,4 @@ impl<H: FrameHal> Ept<H> {
         }
         (table, level)
     }
-}
-
-#[inline]
-fn open<T>((word, child): (u64, Option<T>)) -> Option<(u64, T)> {
-    Some((word, child?))
 }

@@ -75,9 +75,7 @@ impl<H: FrameHal> Ept<H> {
         if let (Some(bits), true) = (self.format.encode(attributes), self.format.fits(from, to, level)) {
             let present = self.format.present;
             if let Some(mut table) = self.table_at(from, level) {
-                let i = index(from, level);
-                // A word that owns a table is refused by `set`, present or not.
-                if table.word(i) & present == 0 && table.set(i, leaf_word(bits, to, level)).is_ok() {
+                if table.set_if_clear(index(from, level), present, leaf_word(bits, to, level)) {
                     return Ok(());
                 }
             }
