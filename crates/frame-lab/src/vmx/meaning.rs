@@ -81,7 +81,7 @@ const READINGS: &[(FieldEncoding, Reading)] = readings! {
     control::PAGE_FAULT_ERROR_CODE_MASK => For("selects bits of a page fault's error code");
     control::PAGE_FAULT_ERROR_CODE_MATCH => For("a page fault whose selected bits are these does as bit 14 of the exception bitmap says");
     control::CR3_TARGET_COUNT => Number("values that MOV to CR3 may load without a VM exit");
-    control::EXIT_MSR_STORE_COUNT, control::EXIT_MSR_LOAD_COUNT, control::ENTRY_MSR_LOAD_COUNT => Number("entries");
+    control::EXIT_MSR_STORE_COUNT, control::EXIT_MSR_LOAD_COUNT, control::ENTRY_MSR_LOAD_COUNT => With(entries);
     control::ENTRY_INTERRUPTION_INFO => With(event);
     control::ENTRY_EXCEPTION_ERROR_CODE => For("the error code of the event to inject");
     control::ENTRY_INSTRUCTION_LENGTH => Number("bytes of the instruction that caused the event");
@@ -160,6 +160,10 @@ pub(crate) fn ept_pointer(value: u64) -> String {
         on(pointer.shadow_stack_control()),
         pointer.root().as_usize()
     )
+}
+
+fn entries(value: u64) -> String {
+    if value == 1 { "1 entry".to_owned() } else { format!("{value} entries") }
 }
 
 fn tsc_multiplier(value: u64) -> String {
@@ -241,6 +245,13 @@ mod tests {
             (guest::ACTIVITY_STATE.encoding(), 3, "wait-for-SIPI"),
             (guest::ACTIVITY_STATE.encoding(), 4, "no such state"),
             (guest::PML_INDEX.encoding(), 511, "0 pages are logged, room for 512"),
+            (control::EXIT_MSR_LOAD_COUNT.encoding(), 1, "1 entry"),
+            (
+                control::TSC_MULTIPLIER.encoding(),
+                3 << 47,
+                "the guest's TSC runs at 1.5 times the processor's",
+            ),
+            (guest::VMCS_LINK_POINTER.encoding(), u64::MAX, "no VMCS is linked"),
             (exit::EXIT_REASON.encoding(), 0, "written by VM exits"),
         ] {
             assert_eq!(of(field, value, &known), meaning, "{field}");

@@ -146,7 +146,7 @@ fn write_fields(report: &Report, out: &mut String) -> fmt::Result {
     let (there, missing) = (report.vmcs.fields.len(), report.vmcs.missing.len());
     writeln!(
         out,
-        "\nVMCS: {there} fields (Appendix B); {missing} that newer processors have are not there\n\
+        "\nVMCS: {there} fields (Appendix B); {missing} more are known, which this processor lacks\n\
          \x20 control bits: `1!` must be 1, `0-` must be 0, `*` was asked for"
     )?;
     let mut section = "";
