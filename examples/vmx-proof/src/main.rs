@@ -24,7 +24,7 @@ mod vmcs;
 mod vmx;
 
 use frame_allocator::FrameAllocator;
-use kernel_example::memory;
+use kernel_example::{heap, memory};
 use machine::{multiboot::BootInfo, println, smp};
 use vmx_structs::{CpuModel, VmxCapabilities, instructions::capabilities};
 
@@ -45,6 +45,14 @@ fn main(boot: &'static BootInfo) {
     smp::on_all_cpus(&|cpu| {
         prove(cpu, &caps);
         memory::FRAMES.drain_local();
+    });
+    report::group(0, "frames given back", |report| {
+        report.compare(
+            "frames in use, but for the heap's",
+            &heap::frames(),
+            &memory::FRAMES.stats().used_frames(),
+        );
+        Ok(())
     });
     report::finish()
 }
@@ -71,6 +79,7 @@ fn prove(cpu: usize, caps: &VmxCapabilities) {
         report::group(cpu, "VMCS fields", |report| fields::compare(report, caps));
         report::group(cpu, "shadow VMCS", |report| features::compare_shadow(report, caps));
         report::group(cpu, "VM entry, two faults", |report| vmcs::compare_pairs(report, caps, &operation));
+        report::group(cpu, "VM entry, random", |report| vmcs::compare_random(report, caps, &operation));
         report::group(cpu, "I/O bitmaps", |report| ports::compare(report, caps));
         report::group(cpu, "MSR bitmap", |report| msrs::compare(report, caps));
         report::group(cpu, "EPT entries", |report| ept::compare_entries(report, caps));

@@ -63,6 +63,8 @@ enum On {
     EachCpu,
     /// Machines with one CPU.
     OneCpu,
+    /// Every machine, once in the end.
+    Once,
 }
 
 impl Group {
@@ -70,6 +72,7 @@ impl Group {
         match self.on {
             On::EachCpu => cpus,
             On::OneCpu => usize::from(cpus == 1),
+            On::Once => 1,
         }
     }
 }
@@ -93,11 +96,13 @@ const GROUPS: &[Group] = &[
     group("MSR areas",                 On::EachCpu, [  76,   76,   76,   76]),
     group("VMCS fields",               On::OneCpu,  [ 513,  557,  571,  587]),
     group("VM entry, two faults",      On::OneCpu,  [ 267,  269,  269,  274]),
+    group("VM entry, random",          On::OneCpu,  [ 570,  570,  570,  568]),
     group("shadow VMCS",               On::OneCpu,  [   0, 3579, 3583, 3590]),
     group("I/O bitmaps",               On::OneCpu,  [3321, 3321, 3321, 3321]),
     group("MSR bitmap",                On::OneCpu,  [1227, 1227, 1227, 1227]),
     group("EPT entries",               On::OneCpu,  [4062, 8448, 8448, 8448]),
     group("virtualization exceptions", On::OneCpu,  [   0, 1344, 1344, 1344]),
+    group("frames given back",         On::Once,     [   1,    1,    1,    1]),
 ];
 
 pub(crate) fn vmx_proof(args: &ProofArgs) -> Result<Outcome, Failure> {

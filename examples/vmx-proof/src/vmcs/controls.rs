@@ -10,7 +10,6 @@ pub const BAD: &[Case] = cases! {
     PinControls long: |t| t.or(control::PIN_CONTROLS, 1 << 8);
     PrimaryControls long: |t| t.clear(control::PRIMARY_CONTROLS, 1 << 26);
     PrimaryControls long: |t| t.or(control::PRIMARY_CONTROLS, 1 << 18);
-    // CR3-load exiting must be 1 where there are no TRUE MSRs.
     SecondaryControls long: |t| t.secondary(SecondaryControls::RDSEED_EXITING);
     SecondaryControls long: |t| t.secondary(SecondaryControls::from_bits_retain(1 << 30));
     Cr3TargetCount long: |t| t.set(control::CR3_TARGET_COUNT, 5);

@@ -9,10 +9,13 @@ mod bases;
 mod blind_spots;
 mod controls;
 mod host;
+mod random;
 mod registers;
 mod segments;
 mod state;
 mod trial;
+
+pub use random::compare as compare_random;
 
 use alloc::{collections::BTreeMap, format, vec::Vec};
 
