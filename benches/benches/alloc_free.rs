@@ -14,8 +14,7 @@ fn alloc_free(criterion: &mut Criterion) {
         }
         let mut group = criterion.benchmark_group(format!("alloc_free/{}", discipline.name));
         for entry in roster().iter().filter(|entry| discipline.admits(entry)) {
-            let able = |contender: &Box<dyn frame_benches::Race>| contender.can(discipline.order);
-            let Some(contender) = verified(entry).filter(able) else { continue };
+            let Some(contender) = verified(entry).filter(|c| c.can(discipline.order)) else { continue };
             let mut held = discipline.prepare(&*contender, Scale::FULL);
             group.bench_function(entry.name, |bencher| {
                 bencher.iter_custom(|iterations| {

@@ -33,8 +33,7 @@ fn real_trace(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("trace/linux-6.18-build");
     group.throughput(Throughput::Elements(recording.steps.len() as u64));
     for entry in roster().iter().filter(|entry| discipline.admits(entry)) {
-        let able = |contender: &Box<dyn frame_benches::Race>| contender.can(discipline.order);
-        let Some(contender) = verified(entry).filter(able) else { continue };
+        let Some(contender) = verified(entry).filter(|c| c.can(discipline.order)) else { continue };
         group.bench_function(entry.name, |bencher| {
             bencher.iter_custom(|iterations| {
                 let replays =

@@ -1,7 +1,7 @@
 //! What CPUs do to each other's caches, counted: atomic read-modify-writes, and cache lines that others write too.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg frame_counted" cargo run -p frame-benches --no-default-features --bin count-atomics --target-dir target/counted
+//! RUSTFLAGS="--cfg frame_counted" cargo run -p frame-benches --no-default-features --bin count-atomics
 //! ```
 //!
 //! One thread stands for 1 to 64 CPUs in turns: it takes a CPU's identity, and its place on the stack (by which the

@@ -1,13 +1,14 @@
 //! Every test there is, and how many ran.
 //!
 //! Three kinds of steps: `cargo test` runs, whose own summaries are added up; checks that pass or fail as a whole
-//! (a program that must link); and runs on simulated machines. A step that cannot run here counts as skipped, never
-//! as passed, and says why.
+//! (a program that must link, counts within their bounds); and runs on simulated machines. A step that cannot run here
+//! counts as skipped, never as passed, and says why.
 
 use std::fmt;
 
 use crate::{
     command::{Failure, cargo, root, run, run_lines},
+    counts,
     machine::{self, HypervisorArgs, KernelArgs, Outcome, ProofArgs, VirtioArgs},
 };
 
@@ -28,6 +29,20 @@ impl Tally {
                 println!("FAILED: {message}");
                 self.failed += 1;
             }
+        }
+    }
+
+    /// Runs that cannot be made everywhere: where they cannot, they are skipped, which fails where tests are all there is
+    /// to do.
+    fn outcome(&mut self, outcome: Result<Outcome, Failure>) {
+        match outcome {
+            Ok(Outcome::Passed { runs, .. }) => self.passed += runs,
+            Ok(skipped) if std::env::var_os("CI").is_none() => {
+                println!("{skipped}");
+                self.skipped += 1;
+            }
+            Ok(skipped) => self.check(Err(skipped.to_string())),
+            Err(failure) => self.check(Err(failure)),
         }
     }
 
@@ -61,6 +76,8 @@ pub(crate) fn test() -> Result<(), Failure> {
     // The adapters, each behind the feature of its crate's name.
     cargo_test(&mut tally, cargo(&["test", "--package", "frame-allocator", "--all-features", "--lib"]))?;
     model_check(&mut tally)?;
+    tally.outcome(counts::atomics());
+    tally.outcome(counts::instructions());
     freestanding(&mut tally);
     machines(&mut tally);
     println!("{tally}");
@@ -106,17 +123,7 @@ fn machines(tally: &mut Tally) {
         machine::hypervisor(&HypervisorArgs::ALL),
         machine::vmx_proof(&ProofArgs::ALL),
     ];
-    for outcome in outcomes {
-        match outcome {
-            Ok(Outcome::Passed { runs, .. }) => tally.passed += runs,
-            Ok(skipped) if std::env::var_os("CI").is_none() => {
-                println!("{skipped}");
-                tally.skipped += 1;
-            }
-            Ok(skipped) => tally.check(Err(skipped.to_string())),
-            Err(failure) => tally.check(Err(failure)),
-        }
-    }
+    outcomes.into_iter().for_each(|outcome| tally.outcome(outcome));
 }
 
 #[cfg(test)]
