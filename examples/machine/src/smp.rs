@@ -50,10 +50,11 @@ pub fn start(wanted: usize) {
         boot::AP_STACK.store(cpu::stack_top(index), Ordering::Release);
         apic::send_init(id);
         port::pause_us(1_000);
-        // The second message only if the first was not heard: a CPU that runs ignores it anyway.
-        let started = (0..2).any(|_| {
+        // The second message only if the first was not heard: a CPU that runs ignores it anyway. The second wait is long:
+        // on a host with much else to do, the thread that is this CPU may not run for seconds.
+        let started = [100_000, 20_000_000].into_iter().any(|patience| {
             apic::send_startup(id, (START_PAGE >> 12) as u8);
-            (0..100_000).any(|_| {
+            (0..patience).any(|_| {
                 port::pause_us(1);
                 cpus() > index
             })
