@@ -15,8 +15,6 @@ use crate::PageSize;
 pub(super) struct Format {
     /// Whether there is a level 5.
     pub(super) five: bool,
-    /// The end of the addresses that 4 levels translate; 0 when there are 5.
-    pub(super) end_of_four: u64,
     /// Address bits that no table translates.
     pub(super) beyond: u64,
     /// Any of these makes an entry present.
@@ -42,7 +40,6 @@ impl Format {
         let user = if config.mode_based_execute() { EptFlags::USER_EXECUTE.bits() } else { 0 };
         Self {
             five: config.levels() == EptLevels::Five,
-            end_of_four: if config.levels() == EptLevels::Four { 1 << config.guest_width() } else { 0 },
             beyond: !((1 << config.guest_width()) - 1),
             present: (EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE).bits() | user,
             vacant: config.vacant(),

@@ -3,7 +3,7 @@
 //! These are the paths that an exit handler takes for each access that it emulates, so they are written out level by
 //! level: the index of each is a constant shift, and an entry is told by one or two masks ([`Format`](super::format)).
 
-use frame_core::{FrameHal, PhysAddr, TableMut, TableRef};
+use frame_core::{FrameHal, PhysAddr, TableMut};
 
 use super::entry::{ADDRESS, index, slot_mask};
 use super::walk::needed;
@@ -14,63 +14,37 @@ impl<H: FrameHal> Ept<H> {
     /// The page that holds this address; `None` when nothing is mapped there.
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
-        let address = guest.as_u64();
-        if address >= self.format.end_of_four {
-            return self.query_fifth(address);
-        }
-        self.query_from(self.root.words(), address)
-    }
-
-    /// As `query`, from level 5 on.
-    #[inline(never)]
-    fn query_fifth(&self, address: u64) -> Option<EptLeaf> {
-        if !self.format.five || address & self.format.beyond != 0 {
+        let (address, format) = (guest.as_u64(), &self.format);
+        if address & format.beyond != 0 {
             return None;
         }
-        self.query_from(self.root.words().child(index(address, 5))?, address)
-    }
-
-    /// As `query`, from a table of level 4 on.
-    #[inline(always)]
-    fn query_from(&self, table: TableRef<'_, H>, address: u64) -> Option<EptLeaf> {
-        let table = table.child(index(address, 4))?;
+        let mut table = self.root.words();
+        if format.five {
+            table = table.child(index(address, 5))?;
+        }
+        table = table.child(index(address, 4))?;
         let (word, child) = table.follow(index(address, 3));
-        let Some(table) = child else { return self.format.leaf(address, 3, word) };
+        let Some(table) = child else { return format.leaf(address, 3, word) };
         let (word, child) = table.follow(index(address, 2));
-        let Some(table) = child else { return self.format.leaf(address, 2, word) };
-        self.format.leaf(address, 1, table.word(index(address, 1)))
+        let Some(table) = child else { return format.leaf(address, 2, word) };
+        format.leaf(address, 1, table.word(index(address, 1)))
     }
 
     /// The translation, if all is as it mostly is: entries that allow everything lead to a leaf that can be read and
     /// allows the access.
     #[inline]
     pub(super) fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        if address >= self.format.end_of_four {
-            return self.translate_fifth(address, access);
-        }
-        self.translate_from(self.root.words(), address, access, u64::MAX, 0)
-    }
-
-    /// As `translate_fast`, from level 5 on.
-    #[inline(never)]
-    fn translate_fifth(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        if !self.format.five || address & self.format.beyond != 0 {
+        if address & self.format.beyond != 0 {
             return None;
         }
-        let (word, table) = self.root.words().follow(index(address, 5));
-        self.translate_from(table?, address, access, word, word)
-    }
-
-    /// As `translate_fast`, from a table of level 4 on. `all` and `any` are of the entries above.
-    #[inline(always)]
-    fn translate_from(
-        &self,
-        table: TableRef<'_, H>,
-        address: u64,
-        access: EptAccess,
-        mut all: u64,
-        mut any: u64,
-    ) -> Option<EptTranslation> {
+        let mut table = self.root.words();
+        // The bits that all entries on the way have, and those that any has.
+        let (mut all, mut any) = (u64::MAX, 0);
+        if self.format.five {
+            let (word, child) = table.follow(index(address, 5));
+            table = child?;
+            (all, any) = (word, word);
+        }
         let (word, table) = table.follow(index(address, 4));
         let table = table?;
         (all, any) = (all & word, any | word);
