@@ -38,7 +38,12 @@ fn together<C: Contender, S: Send>(
     let mut slowest = Sample::default();
     std::thread::scope(|scope| {
         let run = &run;
-        let workers: Vec<_> = states.into_iter().map(|state| scope.spawn(move || run(state))).collect();
+        let spawn = |state| {
+            // The floor's stack of frames is thread-local, and counts as part of the thread's own stack.
+            let thread = std::thread::Builder::new().stack_size(16 << 20);
+            thread.spawn_scoped(scope, move || run(state)).expect("a thread can be started")
+        };
+        let workers: Vec<_> = states.into_iter().map(spawn).collect();
         for worker in workers {
             let one = worker.join().expect("a worker does not panic");
             slowest.time = slowest.time.max(one.time);
