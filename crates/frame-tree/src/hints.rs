@@ -112,7 +112,7 @@ impl BlockRef<'_> {
     #[inline(never)]
     pub(crate) fn refresh(self) {
         let seen = self.snapshot();
-        let mut class = class_of(seen);
+        let class = class_of(seen);
         let above = class.map_or(0, |class| class + 1);
         let mut cleared = false;
         for word in &self.group.has[above..] {
@@ -122,7 +122,11 @@ impl BlockRef<'_> {
             // Again: a free between the look and the clearing found its hint set, and left it to us.
             let now = self.snapshot();
             if now != seen {
-                class = class_of(now);
+                // All of them: that free may have found a lower hint still set and set a higher one since.
+                if let Some(class) = class_of(now) {
+                    raise_to(self.storage, self.block, class);
+                }
+                return;
             }
         }
         match class {

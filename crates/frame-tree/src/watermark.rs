@@ -89,7 +89,9 @@ impl Watermark {
 
     /// Finds the address that packed frames would reach, in the order in which zones are filled.
     pub(crate) fn update<const N: usize>(&self, regions: &Registry<'_, N>) {
-        let used = self.used.load(Relaxed);
+        // Below zero for a moment, when a group is counted while somebody else has noted a change in the group but not
+        // yet in the sum.
+        let used = usize::try_from(self.used.load(Relaxed) as isize).unwrap_or(0);
         let mut left = used + used / SLACK + BLOCK_FRAMES / 4;
         let mut address = usize::MAX;
         'zones: for zone in zones(Frames::ALL) {
@@ -104,6 +106,22 @@ impl Watermark {
         }
         if self.address.load(Relaxed) != address {
             self.address.store(address, Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// A group was counted between the two additions of `note_opened`, before anything else came into use.
+    #[test]
+    fn a_sum_below_zero_for_a_moment_is_no_use_at_all() {
+        let (watermark, regions) = (Watermark::new(), Registry::<1>::new());
+        for below in [1, 448, BLOCK_FRAMES] {
+            watermark.used.store(0usize.wrapping_sub(below), Relaxed);
+            watermark.update(&regions);
+            assert_eq!(watermark.address(), PhysAddr::from_usize(usize::MAX));
         }
     }
 }

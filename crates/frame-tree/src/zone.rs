@@ -11,8 +11,8 @@ use crate::geometry::{BLOCK_FRAMES, Frame, Frames};
 
 /// 16 MiB, as a frame's number.
 const OLD_DEVICES: usize = (16 << 20) / FRAME_SIZE;
-/// 4 GiB, as a frame's number.
-const DEVICES_32_BIT: usize = (4 << 30) / FRAME_SIZE;
+/// 4 GiB, as a frame's number. (In bytes it would not fit into 32 bits.)
+const DEVICES_32_BIT: usize = (4 << 20) / (FRAME_SIZE >> 10);
 
 /// The zones, in the order in which they are used.
 const ZONES: [Frames; 3] = [

@@ -233,6 +233,34 @@ fn closing_blocks_against_a_single_allocation() {
     );
 }
 
+/// A free raises hints while a search lowers them: no hint below the highest may stay lowered, or the frames would be
+/// missed by those who want less.
+#[test]
+fn a_free_against_a_search_that_lowers_hints() {
+    race(
+        || {
+            let tree = tree(2);
+            tree.alloc_at(range(0, 1024)).unwrap();
+            // A hint that is too high: a pair was there.
+            // SAFETY: allocated above.
+            unsafe { tree.dealloc(at(0), layout(2, 2)) }.unwrap();
+            tree.alloc_at(range(0, 2)).unwrap();
+            tree
+        },
+        |tree| tree.alloc(layout(2, 2)).is_ok(),
+        // SAFETY: allocated above.
+        |tree| unsafe { tree.dealloc(at(4), layout(4, 4)) }.is_ok(),
+        |tree, pair, _| {
+            assert_eq!(free_frames(tree), if *pair { 2 } else { 4 });
+            // SAFETY: allocated above.
+            unsafe { tree.dealloc(at(512), FrameLayout::HUGE_2M) }.unwrap();
+            let single = tree.alloc_frame().unwrap();
+            assert!(single < at(8), "{single:#x}: a whole block was broken for want of a hint");
+        },
+        &[(true, true), (false, true)],
+    );
+}
+
 #[test]
 fn of_two_frees_of_a_frame_one_is_refused() {
     let free = |tree: &OneRegion| {
