@@ -127,8 +127,8 @@ pub fn race(
     let mut done = 0;
     for sharing in sharing() {
         let mut held: Vec<Held> = Vec::new();
-        for who in 0..roster.len() {
-            progress(done, steps, roster[who].name);
+        for (who, entry) in roster.iter().enumerate() {
+            progress(done, steps, entry.name);
             let prepared = takes_part(who, sharing[0]).map(|c| DISCIPLINES[sharing[0]].prepare(c, scale));
             held.push(prepared.unwrap_or_default());
         }
@@ -188,15 +188,15 @@ type Samples = [Vec<Vec<Sample>>];
 fn figures(roster: &[Entry], samples: &Samples) -> Vec<Figure> {
     let floor = roster.iter().position(|entry| entry.name == "floor");
     let mut figures = Vec::new();
-    for discipline in 0..DISCIPLINES.len() {
+    for (discipline, _) in DISCIPLINES.iter().enumerate() {
         let rounds_of = |contender: usize| -> Vec<f64> {
             samples[contender][discipline].iter().map(|sample| sample.nanoseconds()).collect()
         };
         let floor = floor.map(rounds_of).unwrap_or_default();
-        for contender in 0..roster.len() {
+        for (contender, samples) in samples.iter().enumerate() {
             let rounds = rounds_of(contender);
             let Some(nanoseconds) = Spread::of(rounds.clone()) else { continue };
-            let all = &samples[contender][discipline];
+            let all = &samples[discipline];
             figures.push(Figure {
                 contender,
                 discipline,
