@@ -89,7 +89,7 @@ impl BlockRef<'_> {
     }
 
     /// The class of the block as its rows have it now; `None` if they have no free frame.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn class(self) -> Option<usize> {
         class_of(self.snapshot())
     }

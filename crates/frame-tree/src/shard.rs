@@ -130,7 +130,7 @@ impl Shards {
     }
 
     /// Where the cursors of single frames are.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
         self.0.iter().filter_map(|shard| shard.cursor(0).load())
     }
