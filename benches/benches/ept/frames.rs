@@ -14,7 +14,7 @@ static FRAMES: PerCpu<'static, Tree<'static>, ThreadCpus> = PerCpu::new(Tree::ne
 /// Bytes: tables for 1 TiB of pages of 4 KiB take 2 GiB.
 const MEMORY: usize = 5 << 30;
 
-/// Gives the allocator its memory, every page of it touched: no page fault is timed.
+/// Gives the allocator its memory.
 pub(crate) fn start() {
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
