@@ -177,8 +177,9 @@ pub fn percpu_tree_checked(
 
 static FRAMES: PerCpu<'static, Tree<'static>, ThreadCpus> = PerCpu::new(Tree::new(), ThreadCpus);
 
-/// The HAL over [`FRAMES`]: an address is a pointer.
-struct Host;
+/// A HAL over the cache over the tree, in a `static`: an address is a pointer. See [`start_host`].
+#[derive(Debug)]
+pub struct Host;
 
 // SAFETY: the arena of `FRAMES` is mapped memory that nobody else uses, and an address is a pointer.
 unsafe impl GlobalFrames for Host {
@@ -195,6 +196,24 @@ unsafe impl GlobalFrames for Host {
     }
 }
 
+/// Gives [`Host`] an arena of `bytes` bytes, unless it has one already; the arena that it has.
+///
+/// # Panics
+/// There is no address space.
+pub fn start_host(bytes: usize) -> Range<usize> {
+    static ARENA: OnceLock<Range<usize>> = OnceLock::new();
+    let started = ARENA.get_or_init(|| {
+        let memory = arena(bytes).expect("address space");
+        let region = region(memory.clone());
+        let books = zeroed(<Tree>::metadata_layout(region));
+        // SAFETY: the arena was made for this.
+        unsafe { FRAMES.backend().add_region(region, books) }.expect("the first region");
+        FRAMES.attach(slots()).expect("no slots yet");
+        memory
+    });
+    started.clone()
+}
+
 /// `PhysFrame::<H>::alloc()` and its drop, over the cache over the tree, in a `static` with memory of its own.
 #[derive(Debug)]
 pub struct Raii {
@@ -206,17 +225,7 @@ pub struct Raii {
 /// # Panics
 /// There is no address space.
 pub fn raii(_: Range<usize>) -> Raii {
-    static ARENA: OnceLock<Range<usize>> = OnceLock::new();
-    let started = ARENA.get_or_init(|| {
-        let memory = arena(1 << 30).expect("address space");
-        let region = region(memory.clone());
-        let books = zeroed(<Tree>::metadata_layout(region));
-        // SAFETY: the arena was made for this.
-        unsafe { FRAMES.backend().add_region(region, books) }.expect("the first region");
-        FRAMES.attach(slots()).expect("no slots yet");
-        memory
-    });
-    Raii { arena: started.clone() }
+    Raii { arena: start_host(1 << 30) }
 }
 
 impl Contender for Raii {

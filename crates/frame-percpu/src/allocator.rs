@@ -41,13 +41,10 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         if P::TRUSTS {
             if let Some(order) = Order::of(layout) {
                 let (cpu, _pin) = self.cpus.pin();
-                if let Some(slot) = self.slot(cpu) {
-                    // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
-                    if let Some(mut owned) = unsafe { slot.enter() } {
-                        if let Some(run) = owned.pop_run(order) {
-                            return Ok(run);
-                        }
-                    }
+                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+                let owned = unsafe { self.at_hand(cpu) };
+                if let Some(run) = owned.and_then(|mut owned| owned.pop_run(order)) {
+                    return Ok(run);
                 }
             }
         }
@@ -59,13 +56,10 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         if P::TRUSTS {
             if let Some(order) = Order::of(layout) {
                 let (cpu, _pin) = self.cpus.pin();
-                if let Some(slot) = self.slot(cpu) {
-                    // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
-                    if let Some(mut owned) = unsafe { slot.enter() } {
-                        if owned.push_run(order, start) {
-                            return Ok(());
-                        }
-                    }
+                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+                let owned = unsafe { self.at_hand(cpu) };
+                if owned.is_some_and(|mut owned| owned.push_run(order, start)) {
+                    return Ok(());
                 }
             }
         }
@@ -76,15 +70,13 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
     #[inline]
     fn alloc_frame(&self) -> Result<PhysAddr, AllocError> {
         let (cpu, _pin) = self.cpus.pin();
-        if let Some(slot) = self.slot(cpu) {
-            // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
-            if let Some(mut owned) = unsafe { slot.enter() } {
-                if let Some(frame) = owned.pop() {
-                    if self.policy.hand_out(frame, cpu) {
-                        return Ok(frame);
-                    }
-                    owned.count_refusal();
+        // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+        if let Some(mut owned) = unsafe { self.at_hand(cpu) } {
+            if let Some(frame) = owned.pop() {
+                if self.policy.hand_out(frame, cpu) {
+                    return Ok(frame);
                 }
+                owned.count_refusal();
             }
         }
         self.alloc_frame_slow(cpu).map(|frame| PhysAddr::from_usize(frame.get())).ok_or(AllocError::NoMemory)
@@ -97,15 +89,13 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
             // SAFETY: the caller owns the frame.
             return unsafe { self.dealloc_past(frame) };
         }
-        if let Some(slot) = self.slot(cpu) {
-            // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
-            if let Some(mut owned) = unsafe { slot.enter() } {
-                if owned.push(frame) {
-                    return Ok(());
-                }
-                // SAFETY: the caller owns the frame.
-                return unsafe { self.dealloc_elsewhere(owned, cpu, frame) };
+        // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
+        if let Some(mut owned) = unsafe { self.at_hand(cpu) } {
+            if owned.push(frame) {
+                return Ok(());
             }
+            // SAFETY: the caller owns the frame.
+            return unsafe { self.dealloc_elsewhere(owned, cpu, frame) };
         }
         // SAFETY: the caller owns the frame.
         unsafe { self.dealloc_bypass(cpu, frame) }
@@ -394,6 +384,16 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             }
         }
         done
+    }
+
+    /// Takes the slot for one operation, if there is one and it is at rest: the way of all hits.
+    ///
+    /// # Safety
+    /// As [`CpuSlot::enter`](crate::CpuSlot), with the caller pinned as `cpu`.
+    #[inline(always)]
+    unsafe fn at_hand(&self, cpu: CpuIndex) -> Option<Owned<'_>> {
+        // SAFETY: promised by the caller.
+        unsafe { self.slot(cpu)?.enter() }
     }
 
     /// Takes the slot for one operation, unless there is none, or the operation interrupts another one, or the owner

@@ -309,9 +309,10 @@ impl Owned<'_> {
         let watermark = self.poll_watermark(backend, highest);
         // Frames from above the watermark: going by it would hand them back, and get their like again. Each time this
         // happens the owner waits twice as long before it tries.
-        let patience = if highest > watermark { 2 * self.slot.patience.load(Relaxed) + 1 } else { 0 };
-        self.slot.patience.store(patience.min(MOST_PATIENCE), Relaxed);
-        self.slot.waiting.store(patience.min(MOST_PATIENCE), Relaxed);
+        let longer = MOST_PATIENCE.min(2 * self.slot.patience.load(Relaxed) + 1);
+        let patience = if highest > watermark { longer } else { 0 };
+        self.slot.patience.store(patience, Relaxed);
+        self.slot.waiting.store(patience, Relaxed);
         add(&self.slot.refills, 1);
         add(&self.slot.refilled, got);
         got

@@ -19,6 +19,17 @@ pub(super) struct Bochs<'a> {
     pub(super) command_line: &'a str,
 }
 
+/// Much longer than a run of the kernels for VMX takes.
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
+
+/// The processors with VMX that the kernels for it run on: short names and Bochs's names.
+pub(super) const MODELS: [(&str, &str); 4] = [
+    ("sandy_bridge", "corei7_sandy_bridge_2600k"),
+    ("haswell", "corei7_haswell_4770"),
+    ("skylake_x", "corei7_skylake_x"),
+    ("tigerlake", "tigerlake"),
+];
+
 const SECTOR: usize = 512;
 /// Bytes of a cylinder: a disk is made of whole ones.
 const CYLINDER: usize = SECTOR * 63 * 16;

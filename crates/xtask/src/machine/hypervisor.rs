@@ -1,8 +1,12 @@
 //! `cargo xtask hypervisor`: boots `examples/hypervisor` in Bochs, which has VMX.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use super::{Outcome, bochs::Bochs, image, packages, verdict};
+use super::{
+    Outcome,
+    bochs::{Bochs, LIMIT, MODELS},
+    image, packages, verdict,
+};
 use crate::command::Failure;
 
 /// Boots the example hypervisor on an x86 with VMX (Bochs).
@@ -28,17 +32,6 @@ impl HypervisorArgs {
         Self { cpus: 1, model: "haswell".into(), all: false }
     }
 }
-
-/// Much longer than any run takes.
-const LIMIT: Duration = Duration::from_secs(300);
-
-/// Short names and Bochs's names.
-const MODELS: [(&str, &str); 4] = [
-    ("sandy_bridge", "corei7_sandy_bridge_2600k"),
-    ("haswell", "corei7_haswell_4770"),
-    ("skylake_x", "corei7_skylake_x"),
-    ("tigerlake", "tigerlake"),
-];
 
 pub(crate) fn hypervisor(args: &HypervisorArgs) -> Result<Outcome, Failure> {
     if let Err(why) = packages::require(&packages::BOCHS) {

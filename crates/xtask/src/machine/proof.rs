@@ -8,10 +8,15 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
 };
 
-use super::{Outcome, bochs::Bochs, image, packages, run::Ended, verdict};
+use super::{
+    Outcome,
+    bochs::{Bochs, LIMIT, MODELS},
+    image, packages,
+    run::Ended,
+    verdict,
+};
 use crate::command::Failure;
 
 /// Compares what vmx-structs says with what processors with VMX do (in Bochs), case by case.
@@ -37,17 +42,6 @@ impl ProofArgs {
         Self { cpus: 1, model: "tigerlake".into(), all: false }
     }
 }
-
-/// Much longer than any run takes.
-const LIMIT: Duration = Duration::from_secs(300);
-
-/// Short names and Bochs's names.
-const MODELS: [(&str, &str); 4] = [
-    ("sandy_bridge", "corei7_sandy_bridge_2600k"),
-    ("haswell", "corei7_haswell_4770"),
-    ("skylake_x", "corei7_skylake_x"),
-    ("tigerlake", "tigerlake"),
-];
 
 /// A group of comparisons, and how many checks it makes on a CPU of each model.
 struct Group {
