@@ -8,73 +8,13 @@ use frame_core::{
 use crate::{
     Tree,
     geometry::{Frame, Frames, ROW_FRAMES, mask},
-    region::Region,
     single::Sink,
     sync::Relaxed,
     tree::not_allocated,
 };
 
-/// How many frames ahead a bulk free asks for the row's line.
-const PREFETCH: usize = 8;
-
 fn is_aligned(addr: PhysAddr) -> bool {
     addr.as_usize() % FRAME_SIZE == 0
-}
-
-/// Gives single frames back, neighbours in one row together. See [`FrameAllocator::dealloc_bulk`].
-struct BulkFree<'t, 'm, const REGIONS: usize> {
-    tree: &'t Tree<'m, REGIONS>,
-    /// The region of the last frame.
-    region: Option<&'t Region<'m>>,
-    result: Result<(), DeallocError>,
-}
-
-impl<'t, 'm, const REGIONS: usize> BulkFree<'t, 'm, REGIONS> {
-    fn refuse(&mut self, error: DeallocError) {
-        self.result = self.result.and(Err(error));
-    }
-
-    #[inline]
-    fn region_of(&mut self, frame: Frame) -> Option<&'t Region<'m>> {
-        if !self.region.is_some_and(|region| region.frames().contains(frame)) {
-            self.region = self.tree.regions.find(frame);
-        }
-        self.region
-    }
-
-    fn run(&mut self, frames: &[PhysAddr]) {
-        let mut rest = frames;
-        while let Some((&addr, others)) = rest.split_first() {
-            rest = others;
-            if let (Some(ahead), Some(region)) = (others.get(PREFETCH), self.region) {
-                region.storage.prefetch(Frame::of(*ahead).block());
-            }
-            if !is_aligned(addr) {
-                self.refuse(DeallocError::new(addr, DeallocErrorKind::Misaligned));
-                continue;
-            }
-            let frame = Frame::of(addr);
-            let Some(region) = self.region_of(frame) else {
-                self.refuse(DeallocError::new(addr, DeallocErrorKind::NotManaged));
-                continue;
-            };
-            let (row, mut mask) = (frame.row(), frame.bit());
-            while let Some((&next, others)) = rest.split_first() {
-                let frame = Frame::of(next);
-                let joins = frame.row() == row && mask & frame.bit() == 0;
-                if !joins || !is_aligned(next) || !region.frames().contains(frame) {
-                    break;
-                }
-                mask |= frame.bit();
-                rest = others;
-            }
-            let block = region.block(row.block());
-            if let Err(free) = block.give_row(row.in_block(), mask) {
-                let _ = block.give_row(row.in_block(), mask & !free);
-                self.refuse(not_allocated(row.frame(free.trailing_zeros())));
-            }
-        }
-    }
 }
 
 // SAFETY:
@@ -149,11 +89,10 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
             return Err(DeallocError::new(frame, DeallocErrorKind::Misaligned));
         }
         let number = Frame::of(frame);
-        let Some(region) = self.regions.find(number) else {
+        let Some(block) = self.regions.find(number).and_then(|region| region.block_of(number)) else {
             return Err(DeallocError::new(frame, DeallocErrorKind::NotManaged));
         };
-        let freed = region.block(number.block()).give_row(number.row().in_block(), number.bit());
-        freed.map_err(|_| not_allocated(number))
+        block.give_one(number.row().in_block(), number.in_row()).map_err(|()| not_allocated(number))
     }
 
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
@@ -163,10 +102,9 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
     }
 
     unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
-        let mut free = BulkFree { tree: self, region: None, result: Ok(()) };
-        free.run(frames);
+        let freed = self.regions.give_many(frames);
         self.tick(self.shards.mine());
-        free.result
+        freed
     }
 
     fn alloc_at(&self, range: FrameRange) -> Result<(), AllocError> {

@@ -56,6 +56,22 @@ pub(crate) const fn largest(row: u64) -> usize {
         + (f != 0) as usize
 }
 
+/// The order of the free run around bit `bit` of a row in which that bit is free and some other is not: 0 to 5.
+///
+/// A run of order `k` around `bit` holds the frames whose numbers differ from `bit` in their lowest `k` bits only. Such
+/// runs are nested and have no gaps, so the nearest frame in use on either side decides: the highest bit in which it
+/// differs is the order.
+#[inline(always)]
+pub(crate) const fn order_around(row: u64, bit: u32) -> usize {
+    let used = !row;
+    // Where nothing is used on a side, the bit put in is so far off that the other side decides.
+    let above = bit + (used >> bit | 1 << (ROW_FRAMES - 1)).trailing_zeros();
+    let below = bit.wrapping_sub((used << (ROW_FRAMES as u32 - 1 - bit) | 1).leading_zeros());
+    let (above, below) = (above ^ bit, below ^ bit);
+    let nearest = if above < below { above } else { below };
+    (nearest | 1).ilog2() as usize
+}
+
 /// The order of the largest free run in any of the rows; `None` if nothing is free.
 pub(crate) fn largest_of(rows: [u64; BLOCK_ROWS]) -> Option<usize> {
     let any = |rows: [u64; BLOCK_ROWS]| rows.iter().fold(0, |any, row| any | row) != 0;
@@ -142,6 +158,14 @@ mod tests {
             }
             let largest_naive = (0..=ROW_ORDER).rev().find(|k| naive_runs(row, *k) != 0).unwrap_or(0);
             prop_assert_eq!(largest(row), largest_naive);
+        }
+
+        #[test]
+        fn around_a_frame_the_nearest_in_use_decide(row in rows(), bit in 0..ROW_FRAMES) {
+            let row = row | 1 << bit;
+            prop_assume!(row != !0);
+            let free = |k: &usize| row & mask(bit >> k << k, 1 << k) == mask(bit >> k << k, 1 << k);
+            prop_assert_eq!(order_around(row, bit as u32), (0..ROW_ORDER).rev().find(free).unwrap());
         }
 
         #[test]

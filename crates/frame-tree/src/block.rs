@@ -227,6 +227,26 @@ impl<'r> BlockRef<'r> {
         Ok(())
     }
 
+    /// Gives back frame `bit` of row `row`.
+    ///
+    /// # Errors
+    /// It is free already.
+    #[inline(always)]
+    pub(crate) fn give_one(self, row: usize, bit: u32) -> Result<(), ()> {
+        if self.is_untouched() {
+            return Err(());
+        }
+        let Some(rows) = self.rows() else { return Err(()) };
+        let free = give(&rows[row], 1 << bit).map_err(|_| ())?;
+        if free == !0 {
+            self.row_filled(rows);
+        } else {
+            // Every longer run was there before, and whoever completed it sees to its hint.
+            self.raise(bits::order_around(free, bit));
+        }
+        Ok(())
+    }
+
     /// A row became full: runs longer than a row may be free now.
     #[inline]
     fn row_filled(self, rows: &Rows) {

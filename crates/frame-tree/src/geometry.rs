@@ -70,10 +70,16 @@ impl Frame {
         Block(self.0 / BLOCK_FRAMES)
     }
 
+    /// Which of its row's frames it is: 0 to 63.
+    #[inline(always)]
+    pub(crate) const fn in_row(self) -> u32 {
+        (self.0 % ROW_FRAMES) as u32
+    }
+
     /// The frame's bit in the word of its row.
     #[inline(always)]
     pub(crate) const fn bit(self) -> u64 {
-        1 << (self.0 % ROW_FRAMES)
+        1 << self.in_row()
     }
 }
 

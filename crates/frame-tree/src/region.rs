@@ -12,7 +12,7 @@ use core::mem::MaybeUninit;
 use frame_core::FrameRange;
 
 use crate::{
-    geometry::{BLOCK_ROWS, Block, Blocks, Frames, GROUP_BLOCKS, Group},
+    geometry::{BLOCK_ROWS, Block, Blocks, Frame, Frames, GROUP_BLOCKS, Group},
     storage::{GroupWords, Rows, Shape, Storage},
     sync::Relaxed,
 };
@@ -25,8 +25,8 @@ pub(crate) struct Region<'m> {
     pub(crate) storage: Storage<'m>,
 }
 
-/// One block of a region, with its group's words and its bit in them. Made by [`Region::block`] alone, which is why the
-/// words are the right ones.
+/// One block of a region, with its group's words and its bit in them. Only a region makes one, of a block that it has
+/// looked at, which is why the words are there and the right ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockRef<'r> {
     pub(crate) storage: &'r Storage<'r>,
@@ -84,13 +84,6 @@ impl<'m> Region<'m> {
         self.frames.blocks()
     }
 
-    /// Whether any of the block's frames are in the region.
-    #[inline(always)]
-    pub(crate) fn has_block(&self, block: Block) -> bool {
-        let blocks = self.blocks();
-        blocks.lo <= block && block < blocks.hi
-    }
-
     /// Bytes of metadata in use.
     pub(crate) fn metadata_bytes(&self) -> usize {
         self.metadata_bytes
@@ -104,7 +97,31 @@ impl<'m> Region<'m> {
     /// A block of the region.
     #[inline(always)]
     pub(crate) fn block(&self, block: Block) -> BlockRef<'_> {
-        let group = self.storage.group(block.group());
+        assert!(self.storage.shape().has(block));
+        // SAFETY: the block was just checked.
+        unsafe { self.block_unchecked(block) }
+    }
+
+    /// A block, if any of its frames are in the region.
+    #[inline(always)]
+    pub(crate) fn block_if(&self, block: Block) -> Option<BlockRef<'_>> {
+        // SAFETY: the block is checked before.
+        self.storage.shape().has(block).then(|| unsafe { self.block_unchecked(block) })
+    }
+
+    /// The block of a frame, if the frame is in the region.
+    #[inline(always)]
+    pub(crate) fn block_of(&self, frame: Frame) -> Option<BlockRef<'_>> {
+        // SAFETY: the storage was made for the blocks that hold any of the region's frames, and this is one of them.
+        self.frames.contains(frame).then(|| unsafe { self.block_unchecked(frame.block()) })
+    }
+
+    /// # Safety
+    /// The block is one of the storage's.
+    #[inline(always)]
+    unsafe fn block_unchecked(&self, block: Block) -> BlockRef<'_> {
+        // SAFETY: promised by the caller.
+        let group = unsafe { self.storage.group_of(block) };
         BlockRef { storage: &self.storage, group, block, bit: block.bit(), _of_region: () }
     }
 }
@@ -119,7 +136,7 @@ impl<'r> BlockRef<'r> {
     /// The rows, if they were ever used.
     #[inline(always)]
     pub(crate) fn rows(self) -> Option<&'r Rows> {
-        // SAFETY: invariant of the type.
+        // SAFETY: the region has looked at the block, and taken its group's words.
         unsafe { self.storage.rows(self.group, self.block) }
     }
 }

@@ -170,9 +170,7 @@ impl<const N: usize> Registry<'_, N> {
     /// The block of a place, if there is such a place.
     #[inline(always)]
     pub(crate) fn block_at(&self, place: Place) -> Option<BlockRef<'_>> {
-        let region = self.get(place.slot)?;
-        let block = place.row.block();
-        region.has_block(block).then(|| region.block(block))
+        self.get(place.slot)?.block_if(place.row.block())
     }
 
     /// Picks a block, and takes at least one frame from it. `None` if there is none.

@@ -13,6 +13,8 @@
 //! - group words and summary were zeroed before the first reference to them was made;
 //! - a block's rows are initialised if its bit in `live` is set; the bit is set with release after the rows were
 //!   written and read with acquire before they are read; it is never cleared.
+//! - words are reached by the numbers of blocks and groups themselves, through pointers to where number 0 would be. Such a
+//!   pointer is never followed as it is: adding the number of a block of this storage brings it back into the metadata.
 
 use core::alloc::Layout;
 
@@ -75,6 +77,12 @@ impl Shape {
         self.blocks.hi.0 - self.blocks.lo.0
     }
 
+    /// Whether a block has rows here, and its group words.
+    #[inline(always)]
+    pub(crate) const fn has(self, block: Block) -> bool {
+        block.0.wrapping_sub(self.blocks.lo.0) < self.block_count()
+    }
+
     pub(crate) const fn group_count(self) -> usize {
         Block(self.blocks.hi.0 - 1).group().0 + 1 - self.first_group().0
     }
@@ -106,12 +114,13 @@ impl Shape {
         }
     }
 
-    fn group_index(self, group: Group) -> usize {
-        group.0.wrapping_sub(self.first_group().0)
-    }
-
+    #[cfg(loom)]
     fn block_index(self, block: Block) -> usize {
         block.0.wrapping_sub(self.blocks.lo.0)
+    }
+
+    fn group_index(self, group: Group) -> usize {
+        group.0.wrapping_sub(self.first_group().0)
     }
 
     fn summary_index(self, class: usize, span: Span) -> usize {
@@ -127,16 +136,18 @@ mod imp {
     /// The words of one region.
     #[derive(Debug)]
     pub(crate) struct Storage<'m> {
-        shape: Shape,
+        pub(super) shape: Shape,
         groups: &'m [GroupWords],
         summary: &'m [AtomicU64],
-        /// `shape.block_count()` of them, exclusively ours for `'m`.
-        rows: NonNull<Rows>,
+        /// Where the words of group 0 would be, in the provenance of `groups`.
+        group_0: *const GroupWords,
+        /// Where the rows of block 0 would be. The `shape.block_count()` rows are exclusively ours for `'m`.
+        block_0: *mut Rows,
         _metadata: PhantomData<&'m mut [MaybeUninit<u8>]>,
     }
 
-    // SAFETY: `rows` points into memory that was lent exclusively for `'m`, as a `&'m mut` would (which is `Send`).
-    // The other fields are `Send`.
+    // SAFETY: the pointers stand for memory that was lent exclusively for `'m`, as a `&'m mut` would (which is `Send`), and
+    // for `groups`. The other fields are `Send`.
     unsafe impl Send for Storage<'_> {}
     // SAFETY: through a shared `Storage` the rows are reached as atomics only, or by `write_first`, whose caller
     // promises that nobody else reaches them then.
@@ -161,17 +172,20 @@ mod imp {
             // initialised: cleared above, or promised to be zero; zero is a valid `AtomicU64`. The base is aligned
             // for `GroupWords`; `rows_at` is a multiple of its 128 bytes and `summary_at` of 64, so the other parts
             // are aligned too. The three parts do not overlap, and the memory is lent for `'m`.
-            unsafe {
-                Self {
-                    shape,
-                    groups: slice::from_raw_parts(base.cast().as_ptr(), shape.group_count()),
-                    summary: slice::from_raw_parts(
-                        base.add(summary_at).cast().as_ptr(),
-                        shape.summary_count(),
-                    ),
-                    rows: base.add(rows_at).cast(),
-                    _metadata: PhantomData,
-                }
+            let (groups, summary, rows): (&[GroupWords], _, NonNull<Rows>) = unsafe {
+                (
+                    slice::from_raw_parts(base.cast().as_ptr(), shape.group_count()),
+                    slice::from_raw_parts(base.add(summary_at).cast().as_ptr(), shape.summary_count()),
+                    base.add(rows_at).cast(),
+                )
+            };
+            Self {
+                shape,
+                groups,
+                summary,
+                group_0: groups.as_ptr().wrapping_sub(shape.first_group().0),
+                block_0: rows.as_ptr().wrapping_sub(shape.blocks.lo.0),
+                _metadata: PhantomData,
             }
         }
 
@@ -189,26 +203,30 @@ mod imp {
             &self.summary[self.shape.summary_count() - LINE_WORDS]
         }
 
+        /// The words of a block's group.
+        ///
+        /// # Safety
+        /// The block is one of this storage's ([`Shape::has`]).
         #[inline(always)]
-        fn rows_ptr(&self, block: Block) -> NonNull<Rows> {
-            let index = self.shape.block_index(block);
-            assert!(index < self.shape.block_count());
-            // SAFETY: the index was just checked, and `rows` points to `block_count()` adjoining `Rows`.
-            unsafe { self.rows.add(index) }
+        pub(crate) unsafe fn group_of(&self, block: Block) -> &GroupWords {
+            // SAFETY: the group of such a block is one of the `group_count()` whose words `groups` holds, and `group_0`
+            // is so far before them as the number of the first says.
+            unsafe { &*self.group_0.wrapping_add(block.group().0) }
         }
 
         /// The rows of a block, if they are initialised.
         ///
         /// # Safety
-        /// `words` are those of the block's group, in this storage.
+        /// The block is one of this storage's ([`Shape::has`]), and `words` are those of its group.
         #[inline(always)]
         pub(crate) unsafe fn rows(&self, words: &GroupWords, block: Block) -> Option<&Rows> {
             if words.live.load(Acquire) & block.bit() == 0 {
                 return None;
             }
-            // SAFETY: `live` was set, and seen with acquire, after the rows were initialised (the only place that
-            // sets it is `write_first`); from then on they are reached as atomics only.
-            Some(unsafe { self.rows_ptr(block).as_ref() })
+            // SAFETY: the block is one of the `block_count()` whose rows lie in the metadata, and `block_0` is so far
+            // before them as the number of the first says. `live` was set, and seen with acquire, after the rows were
+            // initialised (the only place that sets it is `write_first`); from then on they are reached as atomics only.
+            Some(unsafe { &*self.block_0.wrapping_add(block.0) })
         }
 
         /// Initialises the rows of a block.
@@ -217,10 +235,11 @@ mod imp {
         /// The calling thread claimed the block (its bit in `taken` went from zero to one by this thread, or the
         /// region is not published yet), still owns all of its frames, and `live` is not set.
         pub(crate) unsafe fn write_first(&self, block: Block, values: [u64; BLOCK_ROWS]) {
-            // SAFETY: the pointer is valid and aligned for `Rows`, which is layout-compatible with the array. Nobody
-            // reads these bytes before `live` is set, and nobody else writes them: only the owner of the block's
-            // frames does, and `taken` made this thread the only one.
-            unsafe { self.rows_ptr(block).cast::<[u64; BLOCK_ROWS]>().write(values) };
+            assert!(self.shape.has(block));
+            // SAFETY: the block was just checked, so the pointer is to its `Rows`, which are layout-compatible with the
+            // array. Nobody reads these bytes before `live` is set, and nobody else writes them: only the owner of the
+            // block's frames does, and `taken` made this thread the only one.
+            unsafe { self.block_0.wrapping_add(block.0).cast::<[u64; BLOCK_ROWS]>().write(values) };
             self.group(block.group()).live.fetch_or(block.bit(), Release);
         }
 
@@ -229,7 +248,7 @@ mod imp {
         pub(crate) fn prefetch(&self, block: Block) {
             #[cfg(target_arch = "x86_64")]
             {
-                let line = self.rows.as_ptr().wrapping_add(self.shape.block_index(block));
+                let line = self.block_0.wrapping_add(block.0);
                 // SAFETY: a prefetch has no effect that the program can see, whatever the address.
                 unsafe {
                     core::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
@@ -249,7 +268,7 @@ mod imp {
     /// The same with the model checker's atomics, which cannot live in the caller's bytes.
     #[derive(Debug)]
     pub(crate) struct Storage<'m> {
-        shape: Shape,
+        pub(super) shape: Shape,
         groups: Box<[GroupWords]>,
         summary: Box<[AtomicU64]>,
         rows: Box<[Rows]>,
@@ -283,6 +302,10 @@ mod imp {
             &self.groups[self.shape.group_index(group)]
         }
 
+        pub(crate) unsafe fn group_of(&self, block: Block) -> &GroupWords {
+            self.group(block.group())
+        }
+
         pub(crate) fn summary(&self, class: usize, span: Span) -> &AtomicU64 {
             &self.summary[self.shape.summary_index(class, span)]
         }
@@ -311,6 +334,12 @@ mod imp {
 pub(crate) use imp::Storage;
 
 impl Storage<'_> {
+    /// How much there is.
+    #[inline(always)]
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// Whether the rows of a block are initialised.
     #[inline(always)]
     pub(crate) fn is_live(&self, block: Block) -> bool {
