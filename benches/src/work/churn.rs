@@ -27,17 +27,17 @@ impl Held {
 
 /// Holds this share of `frames` frames, scattered, in as many lists of the same length.
 pub fn occupy<C: Contender>(contender: &C, frames: usize, percent: usize, lists: usize) -> Held {
-    let all: Vec<usize> = (0..frames).map_while(|_| contender.alloc(0)).collect();
+    let all: Vec<usize> = (0..frames).map_while(|_| contender.alloc_one()).collect();
     let mut order = Random::new(0).permutation(all.len()).into_iter().map(|i| all[i as usize]);
     let each = frames / 100 * percent / lists;
     let frames = (0..lists).map(|_| order.by_ref().take(each).collect()).collect();
-    order.for_each(|address| contender.free(address, 0));
+    order.for_each(|address| contender.free_one(address));
     Held { frames, ..Held::default() }
 }
 
 /// Gives back what is held.
 pub fn give_back<C: Contender>(contender: &C, held: Held) {
-    held.frames.into_iter().flatten().for_each(|address| contender.free(address, 0));
+    held.frames.into_iter().flatten().for_each(|address| contender.free_one(address));
     held.runs.into_iter().for_each(|(address, order)| contender.free(address, order));
 }
 
@@ -61,8 +61,8 @@ pub(super) fn churn_list<C: Contender>(
     for _ in 0..steps {
         let victim = random.below(held.len());
         let Some(slot) = held.get_mut(victim) else { break };
-        contender.free(*slot, 0);
-        match contender.alloc(0) {
+        contender.free_one(*slot);
+        match contender.alloc_one() {
             Some(address) => *slot = address,
             None => {
                 failures += 1;
@@ -79,9 +79,9 @@ pub fn churn_in_bursts<C: Contender>(contender: &C, steps: usize, burst: usize, 
     let Some(frames) = held.frames.first_mut() else { return };
     for _ in 0..steps / burst {
         for _ in 0..burst.min(frames.len()) {
-            contender.free(frames.swap_remove(random.below(frames.len())), 0);
+            contender.free_one(frames.swap_remove(random.below(frames.len())));
         }
-        frames.extend((0..burst).map_while(|_| contender.alloc(0)));
+        frames.extend((0..burst).map_while(|_| contender.alloc_one()));
     }
 }
 

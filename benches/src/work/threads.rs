@@ -83,7 +83,7 @@ pub fn threads_bulk<C: Contender>(contender: &C, threads: usize, frames: usize, 
             for &i in &order {
                 let address = held[i as usize];
                 if address != 0 {
-                    contender.free(address, 0);
+                    contender.free_one(address);
                 }
             }
         }
@@ -116,7 +116,7 @@ impl Ring {
             let start = Instant::now();
             let mut got = 0;
             while got < BATCH {
-                let Some(address) = contender.alloc(0) else { break };
+                let Some(address) = contender.alloc_one() else { break };
                 self.places[(done + got) % PLACES].store(address, Ordering::Relaxed);
                 got += 1;
             }
@@ -135,7 +135,7 @@ impl Ring {
             let there = self.written.0.load(Ordering::Acquire);
             let start = Instant::now();
             for i in done..there {
-                contender.free(self.places[i % PLACES].load(Ordering::Relaxed), 0);
+                contender.free_one(self.places[i % PLACES].load(Ordering::Relaxed));
             }
             time += start.elapsed();
             done = there;

@@ -23,7 +23,7 @@
 //!
 //! [`dealloc`]: FrameAllocator::dealloc
 
-use crate::{AllocError, DeallocError, FrameLayout, FrameRange, FrameStats, PhysAddr};
+use crate::{AllocError, CacheWatermark, DeallocError, FrameLayout, FrameRange, FrameStats, PhysAddr};
 
 /// An allocator of physical frames.
 ///
@@ -103,6 +103,13 @@ pub unsafe trait FrameAllocator: Send + Sync {
         frames.len()
     }
 
+    /// As [`alloc_bulk`](Self::alloc_bulk), for the cache of CPU number `cpu`: a backend may serve each CPU from a place of its
+    /// own, so that CPUs stay out of each other's cache lines. Only a hint: any number will do, and any frame may come.
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        let _ = cpu;
+        self.alloc_bulk(frames)
+    }
+
     /// Gives single frames back. Every frame that can be freed is freed, whatever its neighbours in the slice do.
     ///
     /// # Errors
@@ -141,11 +148,11 @@ pub unsafe trait FrameAllocator: Send + Sync {
         Err(AllocError::Unsupported)
     }
 
-    /// Advice to a cache in front of this allocator: frames at or above this address are better handed back than
-    /// kept, because reusing low addresses lets whole huge frames come free above. Only a hint.
+    /// Advice to a cache in front of this allocator: which frames are better kept, and which handed back, because reusing
+    /// those where allocation begins lets whole huge frames come free elsewhere. Only a hint.
     #[inline]
-    fn cache_watermark(&self) -> PhysAddr {
-        PhysAddr::from(usize::MAX)
+    fn cache_watermark(&self) -> CacheWatermark {
+        CacheWatermark::KEEP_ALL
     }
 }
 
@@ -187,6 +194,9 @@ unsafe impl<A: FrameAllocator + ?Sized> FrameAllocator for &A {
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
         (**self).alloc_bulk(frames)
     }
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        (**self).alloc_bulk_for(cpu, frames)
+    }
     unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
         // SAFETY: the caller's promise is passed on.
         unsafe { (**self).dealloc_bulk(frames) }
@@ -197,7 +207,7 @@ unsafe impl<A: FrameAllocator + ?Sized> FrameAllocator for &A {
     fn alloc_in(&self, layout: FrameLayout, window: FrameRange) -> Result<PhysAddr, AllocError> {
         (**self).alloc_in(layout, window)
     }
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         (**self).cache_watermark()
     }
 }

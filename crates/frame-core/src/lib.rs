@@ -32,6 +32,7 @@ mod stack;
 mod stats;
 #[cfg(target_has_atomic = "64")]
 mod table;
+mod watermark;
 
 pub use allocator::{FrameAllocator, HeapFree};
 pub use boxed::FrameBox;
@@ -49,6 +50,7 @@ pub use stack::FrameStack;
 pub use stats::{FrameStats, FreeRuns};
 #[cfg(target_has_atomic = "64")]
 pub use table::{FrameTable, OwnedWord, TableMut, TableRef};
+pub use watermark::CacheWatermark;
 
 pub use axerrno::{AxError, AxResult};
 pub use memory_addr::{MemoryAddr, PhysAddr, VirtAddr};

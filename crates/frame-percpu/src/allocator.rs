@@ -16,7 +16,8 @@
 use core::num::NonZeroUsize;
 
 use frame_core::{
-    AllocError, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree, PhysAddr,
+    AllocError, CacheWatermark, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree,
+    PhysAddr,
 };
 
 use crate::{
@@ -91,7 +92,7 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         }
         // SAFETY: pinned as `cpu`; the pin is dropped after `owned`.
         if let Some(mut owned) = unsafe { self.at_hand(cpu) } {
-            if owned.push(frame) {
+            if owned.take_in(frame) {
                 return Ok(());
             }
             // SAFETY: the caller owns the frame.
@@ -130,11 +131,11 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
             }
         }
         if done < frames.len() {
-            done += self.backend.alloc_bulk(&mut frames[done..]);
+            done += self.backend.alloc_bulk_for(cpu.0, &mut frames[done..]);
         }
         if done < frames.len() {
             let _ = self.retry(cpu, AllocError::NoMemory, |backend| {
-                done += backend.alloc_bulk(&mut frames[done..]);
+                done += backend.alloc_bulk_for(cpu.0, &mut frames[done..]);
                 if done < frames.len() { Err(AllocError::NoMemory) } else { Ok(()) }
             });
         }
@@ -185,7 +186,7 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
     }
 
     #[inline]
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         self.backend.cache_watermark()
     }
 }
@@ -224,12 +225,21 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     /// The caller owns the frames.
     #[inline(never)]
     unsafe fn dealloc_slow(&self, start: PhysAddr, layout: FrameLayout) -> Result<(), DeallocError> {
-        if layout.is_single() {
+        if layout.is_single() && !P::TRUSTS {
             // SAFETY: the caller's promise for the layout is the promise for one frame.
             return unsafe { self.dealloc_frame(start) };
         }
         if P::TRUSTS {
             let (cpu, _pin) = self.cpus.pin();
+            if layout.is_single() {
+                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`. The caller owns the frame.
+                return unsafe {
+                    match self.at_hand(cpu) {
+                        Some(owned) => self.dealloc_elsewhere(owned, cpu, start),
+                        None => self.dealloc_bypass(cpu, start),
+                    }
+                };
+            }
             // SAFETY: pinned as `cpu` until the end of the block.
             if let (Some(order), Some((_, mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
                 if owned.look_around(&self.backend, order) && owned.push_run(order, start) {
@@ -362,7 +372,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
 
     /// Fills an empty stack. Returns how many frames it got.
     fn refill(&self, owned: &mut Owned<'_>, cpu: CpuIndex) -> usize {
-        owned.refill(&self.backend, |frames| self.policy.take_in(frames, cpu))
+        owned.refill(&self.backend, cpu, |frames| self.policy.take_in(frames, cpu))
     }
 
     /// Takes up to `into.len()` frames off the stack. Returns how many.

@@ -10,6 +10,7 @@ mod cache;
 mod checked;
 mod clear;
 mod cpu;
+mod keep;
 mod policy;
 mod reclaim;
 mod request;

@@ -4,9 +4,9 @@
 //!  returns [ high frames ... | unused ]        handed back together when full
 //! ```
 //!
-//! A stack grows downwards, so that a refill, written in address order, is handed out in address order. Frames at or
-//! above the backend's watermark go to the buffer instead: reusing only low addresses lets whole huge frames come free
-//! above.
+//! A stack grows downwards, so that a refill, written in address order, is handed out in address order. Frames beyond the
+//! backend's watermark (see `keep`) go to the buffer instead: reusing only those before it lets whole huge frames come free
+//! beyond.
 //!
 //! # One owner, without atomic read-modify-writes
 //!
@@ -37,10 +37,11 @@ use core::{
     },
 };
 
-use frame_core::{FRAME_SIZE, FrameAllocator, PhysAddr};
+use frame_core::{FrameAllocator, PhysAddr};
 
 use crate::{
-    CacheStats,
+    CacheStats, CpuIndex,
+    keep::{Keep, is_run},
     request::{Request, STACK},
     stacks::{Order, Stacks},
     sync::{AtomicBool, AtomicUsize},
@@ -62,8 +63,7 @@ pub struct CpuSlot {
     // are fetched in pairs).
     busy: AtomicBool,
     pub(crate) request: Request,
-    /// Frames with a number of at most this are kept.
-    keep: AtomicUsize,
+    keep: Keep,
     stacks: Stacks,
     /// Periods until the owner goes by the watermark again.
     waiting: AtomicUsize,
@@ -94,7 +94,7 @@ impl CpuSlot {
         Self {
             busy: AtomicBool::new(false),
             request: Request(AtomicUsize::new(STACK)),
-            keep: AtomicUsize::new(0),
+            keep: Keep::new(),
             stacks: Stacks::new(),
             waiting: AtomicUsize::new(0),
             patience: AtomicUsize::new(0),
@@ -188,7 +188,7 @@ fn add(counter: &AtomicUsize, n: usize) {
 /// Whether an address is that of a frame at all: aligned and not 0.
 #[inline]
 pub(crate) fn is_frame(addr: PhysAddr) -> bool {
-    Order::FRAME.admits(addr, usize::MAX / FRAME_SIZE)
+    is_run(Order::FRAME, addr)
 }
 
 /// A slot that the current execution works on alone; leaving it is dropping this.
@@ -220,10 +220,35 @@ impl Owned<'_> {
         self.keeps(frame) && unsafe { self.slot.stacks.push_frame(frame, self.slot.request.length()) }
     }
 
+    /// Takes a frame as it is best: [`push`](Self::push) or [`set_aside`](Self::set_aside). False if neither can be.
+    #[inline]
+    pub(crate) fn take_in(&mut self, frame: PhysAddr) -> bool {
+        if self.keeps(frame) {
+            // SAFETY: this execution owns the slot, and its caller gives the frame.
+            unsafe { self.slot.stacks.push_frame(frame, self.slot.request.length()) }
+        } else {
+            self.set_aside(frame)
+        }
+    }
+
+    /// Puts a frame that is not kept into the buffer; false if that would fill it, or the owner was asked to hand
+    /// everything back, or it is no frame.
+    #[inline]
+    pub(crate) fn set_aside(&mut self, frame: PhysAddr) -> bool {
+        let returning = self.slot.returning.load(Relaxed);
+        if returning + 1 >= RETURNS || self.was_asked() || !is_frame(frame) {
+            return false;
+        }
+        // SAFETY: the place is in bounds; this execution alone reaches the array, and no reference into it lives.
+        unsafe { self.slot.returns.get().cast::<PhysAddr>().add(returning).write(frame) };
+        self.slot.returning.store(returning + 1, Relaxed);
+        true
+    }
+
     /// Whether this is a frame, and one that is better kept than handed back.
     #[inline]
     pub(crate) fn keeps(&self, frame: PhysAddr) -> bool {
-        Order::FRAME.admits(frame, self.slot.keep.load(Relaxed))
+        self.slot.keep.admits(Order::FRAME, frame)
     }
 
     /// Takes the newest run of an order; `None` if there is none, or the owner was asked to hand everything back.
@@ -250,7 +275,7 @@ impl Owned<'_> {
     /// Whether this is a run, and one that is better kept than handed back.
     #[inline]
     pub(crate) fn keeps_run(&self, order: Order, start: PhysAddr) -> bool {
-        order.admits(start, self.slot.keep.load(Relaxed))
+        self.slot.keep.admits(order, start)
     }
 
     /// Whether somebody asked for the slot's frames.
@@ -267,7 +292,7 @@ impl Owned<'_> {
         let over = unsafe { self.slot.stacks.end_period(order) };
         if over {
             match self.slot.waiting.load(Relaxed) {
-                0 => _ = self.poll_watermark(backend, 0),
+                0 => self.take_advice(backend),
                 periods => self.slot.waiting.store(periods - 1, Relaxed),
             }
         }
@@ -284,15 +309,20 @@ impl Owned<'_> {
         self.slot.stacks.len(Order::FRAME)
     }
 
-    /// Fills the empty stack with up to [`BATCH`] frames of the backend, which need not be neighbours, and passes them
-    /// to `note`. Returns how many it got.
-    pub(crate) fn refill<A: FrameAllocator>(&mut self, backend: &A, note: impl FnOnce(&[PhysAddr])) -> usize {
+    /// Fills the empty stack of `cpu` with up to [`BATCH`] frames of the backend, which need not be neighbours, and passes
+    /// them to `note`. Returns how many it got.
+    pub(crate) fn refill<A: FrameAllocator>(
+        &mut self,
+        backend: &A,
+        cpu: CpuIndex,
+        note: impl FnOnce(&[PhysAddr]),
+    ) -> usize {
         debug_assert_eq!(self.stacked(), 0);
         add(&self.slot.misses, 1);
         // SAFETY: this execution alone reaches the array. The backend may be interrupted, or call back into the cache,
         // while it fills the slice: that finds `busy` and keeps off.
         let frames = unsafe { self.slot.stacks.places(Order::FRAME) };
-        let got = backend.alloc_bulk(&mut frames[STACK - BATCH..]).min(BATCH);
+        let got = backend.alloc_bulk_for(cpu.0, &mut frames[STACK - BATCH..]).min(BATCH);
         if got == 0 {
             return 0;
         }
@@ -301,16 +331,17 @@ impl Owned<'_> {
         }
         let got_frames = &frames[STACK - got..];
         note(got_frames);
-        // What the backend hands out now is low enough to keep, whatever the watermark says: handed back, it would only
-        // be handed out again.
-        let highest = got_frames.iter().fold(0, |highest, frame| highest.max(frame.as_usize() / FRAME_SIZE));
+        // What the backend hands out now is worth keeping, whatever the watermark says: handed back, it would only be
+        // handed out again.
+        let advice = backend.cache_watermark();
+        let widened = got_frames.iter().fold(advice, |advice, &frame| advice.with(frame));
+        self.slot.keep.set(widened);
         // SAFETY: this execution owns the slot; the frames lie in the last places.
         unsafe { self.slot.stacks.resize(Order::FRAME, got) };
-        let watermark = self.poll_watermark(backend, highest);
-        // Frames from above the watermark: going by it would hand them back, and get their like again. Each time this
+        // Frames from beyond the watermark: going by it would hand them back, and get their like again. Each time this
         // happens the owner waits twice as long before it tries.
         let longer = MOST_PATIENCE.min(2 * self.slot.patience.load(Relaxed) + 1);
-        let patience = if highest > watermark { longer } else { 0 };
+        let patience = if widened == advice { 0 } else { longer };
         self.slot.patience.store(patience, Relaxed);
         self.slot.waiting.store(patience, Relaxed);
         add(&self.slot.refills, 1);
@@ -332,7 +363,7 @@ impl Owned<'_> {
         frames.copy_within(STACK - stacked..STACK - batch, STACK - (stacked - batch));
         // SAFETY: this execution owns the slot; what is left lies in the last places.
         unsafe { self.slot.stacks.resize(Order::FRAME, stacked - batch) };
-        self.poll_watermark(backend, 0);
+        self.take_advice(backend);
     }
 
     /// Puts a frame into the buffer, and hands the buffer back if that fills it.
@@ -348,7 +379,7 @@ impl Owned<'_> {
         self.slot.returning.store(returning + 1, Relaxed);
         if returning + 1 == RETURNS {
             self.flush_returns(backend, filter);
-            self.poll_watermark(backend, 0);
+            self.take_advice(backend);
         }
     }
 
@@ -414,7 +445,7 @@ impl Owned<'_> {
     /// An allocation of a run found none: whoever uses runs alone polls here. Lowering the limit is left to those who
     /// move batches, and to the end of a period.
     pub(crate) fn note_missing_run<A: FrameAllocator>(&mut self, backend: &A) {
-        self.poll_watermark(backend, self.slot.keep.load(Relaxed));
+        self.slot.keep.set(backend.cache_watermark().or(self.slot.keep.advice()));
     }
 
     /// A frame turned out to belong elsewhere: somebody freed it twice.
@@ -443,11 +474,8 @@ impl Owned<'_> {
         add(&self.slot.spilled, good);
     }
 
-    /// Asks the backend up to which number frames are better kept; those up to number `at_least` are kept anyway.
-    /// Returns the backend's answer.
-    fn poll_watermark<A: FrameAllocator>(&self, backend: &A, at_least: usize) -> usize {
-        let highest = (backend.cache_watermark().as_usize() / FRAME_SIZE).saturating_sub(1);
-        self.slot.keep.store(highest.max(at_least), Relaxed);
-        highest
+    /// Asks the backend which frames are better kept.
+    fn take_advice<A: FrameAllocator>(&self, backend: &A) {
+        self.slot.keep.set(backend.cache_watermark());
     }
 }

@@ -113,14 +113,22 @@ impl Order {
         FrameLayout::new(self.frames(), FRAME_SIZE << self.0).unwrap_or(FrameLayout::SINGLE)
     }
 
-    /// Whether this is a run's start, at a multiple of its size and not 0, and not above frame number `highest`; where
-    /// a whole huge frame lies does not matter. One comparison for all of it: rotating puts the bits that break the
-    /// alignment on top.
+    /// Whether these are whole huge frames.
     #[inline]
-    pub(crate) fn admits(self, start: PhysAddr, highest: usize) -> bool {
-        let highest = if self.0 == HUGE { usize::MAX / FRAME_SIZE } else { highest };
-        let number = start.as_usize().rotate_right(FRAME_SIZE.trailing_zeros() + self.0 as u32);
-        number.wrapping_sub(1) < highest >> self.0
+    pub(crate) fn is_huge(self) -> bool {
+        self.0 == HUGE
+    }
+
+    /// How far a frame's number is shifted to be a run's.
+    #[inline]
+    pub(crate) fn shift(self) -> usize {
+        self.0
+    }
+
+    /// The number of the run that starts here; larger than any if none can.
+    #[inline]
+    pub(crate) fn number(self, start: PhysAddr) -> usize {
+        start.as_usize().rotate_right(FRAME_SIZE.trailing_zeros() + self.0 as u32)
     }
 }
 
@@ -276,20 +284,6 @@ impl Stacks {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn starts_are_admitted_by_alignment_and_height() {
-        for order in (0..=HUGE).map(Order) {
-            for number in (0..4096).chain([1 << 20, (1 << 20) + 1]) {
-                let start = PhysAddr::from(number * FRAME_SIZE);
-                let aligned = number % order.frames() == 0 && number > 0;
-                // The limit counts in runs: a run that begins below it is low.
-                let low = order.0 == HUGE || number / order.frames() <= 1000 / order.frames();
-                assert_eq!(order.admits(start, 1000), aligned && low, "{number} of {order:?}");
-                assert!(!order.admits(PhysAddr::from(number * FRAME_SIZE + 8), 1000));
-            }
-        }
-    }
 
     #[test]
     fn orders_are_those_of_aligned_powers_of_two() {

@@ -6,7 +6,8 @@
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use frame_core::{
-    AllocError, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree, PhysAddr,
+    AllocError, CacheWatermark, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree,
+    PhysAddr,
 };
 
 /// Which allocations fail. Allocations are numbered from 0, over all threads.
@@ -171,6 +172,11 @@ unsafe impl<A: FrameAllocator> FrameAllocator for FaultInjecting<A> {
         self.inner.alloc_bulk(&mut frames[..granted])
     }
 
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        let granted = frames.iter().take_while(|_| self.faults.next_call().is_ok()).count();
+        self.inner.alloc_bulk_for(cpu, &mut frames[..granted])
+    }
+
     unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
         // SAFETY: the caller's promise is passed on.
         unsafe { self.inner.dealloc_bulk(frames) }
@@ -186,7 +192,7 @@ unsafe impl<A: FrameAllocator> FrameAllocator for FaultInjecting<A> {
         self.inner.alloc_in(layout, window)
     }
 
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         self.inner.cache_watermark()
     }
 }

@@ -10,8 +10,8 @@ use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use frame_core::{
-    AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange,
-    FrameStats, PhysAddr,
+    AllocError, CacheWatermark, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout,
+    FrameRange, FrameStats, PhysAddr,
 };
 
 /// An allocator whose every answer is checked.
@@ -205,9 +205,13 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Watch<A> {
 
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
         let done = self.inner.alloc_bulk(frames);
-        for &frame in &frames[..done] {
-            self.give(frame, FrameLayout::SINGLE);
-        }
+        frames[..done].iter().for_each(|&frame| self.give(frame, FrameLayout::SINGLE));
+        done
+    }
+
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        let done = self.inner.alloc_bulk_for(cpu, frames);
+        frames[..done].iter().for_each(|&frame| self.give(frame, FrameLayout::SINGLE));
         done
     }
 
@@ -236,7 +240,7 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Watch<A> {
         Ok(start)
     }
 
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         self.inner.cache_watermark()
     }
 }

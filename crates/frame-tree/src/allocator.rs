@@ -1,13 +1,14 @@
 //! The tree as a [`FrameAllocator`].
 
 use frame_core::{
-    AllocError, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout, FrameRange,
-    FrameStats, HeapFree, PhysAddr,
+    AllocError, CacheWatermark, DeallocError, DeallocErrorKind, FRAME_SIZE, FrameAllocator, FrameLayout,
+    FrameRange, FrameStats, HeapFree, PhysAddr,
 };
 
 use crate::{
     Tree,
     geometry::{Frame, Frames, ROW_FRAMES, mask},
+    hints::Raise,
     single::Sink,
     sync::Relaxed,
     tree::not_allocated,
@@ -92,12 +93,20 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
         let Some(block) = self.regions.find(number).and_then(|region| region.block_of(number)) else {
             return Err(DeallocError::new(frame, DeallocErrorKind::NotManaged));
         };
-        block.give_one(number.row().in_block(), number.in_row()).map_err(|()| not_allocated(number))
+        block
+            .give_one(number.row().in_block(), number.in_row(), Raise::Exactly)
+            .map_err(|()| not_allocated(number))
     }
 
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
         let mut sink = Sink::new(frames);
-        self.fill(&mut sink);
+        self.fill(self.shards.mine(), &mut sink);
+        sink.len()
+    }
+
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        let mut sink = Sink::new(frames);
+        self.fill(self.shards.of_cpu(cpu), &mut sink);
         sink.len()
     }
 
@@ -115,10 +124,10 @@ unsafe impl<const REGIONS: usize> FrameAllocator for Tree<'_, REGIONS> {
         self.take(layout, Frames::of(window))
     }
 
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         // Whoever polls has a cache that may need no bulk calls: then nobody else counts.
         self.tick(self.shards.mine());
-        self.watermark.address()
+        self.watermark.kept()
     }
 }
 
@@ -132,7 +141,7 @@ impl<const REGIONS: usize> Tree<'_, REGIONS> {
     fn alloc_elsewhere(&self) -> Result<PhysAddr, AllocError> {
         let mut frame = [PhysAddr::from_usize(0)];
         let mut sink = Sink::new(&mut frame);
-        self.fill(&mut sink);
+        self.fill(self.shards.mine(), &mut sink);
         if sink.len() == 1 { Ok(frame[0]) } else { Err(AllocError::NoMemory) }
     }
 }

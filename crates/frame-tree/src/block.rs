@@ -26,7 +26,7 @@ use core::sync::atomic::fence;
 use crate::{
     bits,
     geometry::{BLOCK_FRAMES, BLOCK_ROWS, Blocks, Frame, Frames, Group, ROW_FRAMES},
-    hints::{class_of, raise_as_seen},
+    hints::{Raise, class_of, raise_as_seen},
     region::{BlockRef, Region},
     storage::{Rows, WHOLE},
     sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst},
@@ -95,7 +95,7 @@ impl<'r> OwnedBlock<'r> {
         if let Some(class) = class_of(free) {
             // The stores come before the look at the hints: see `hints`.
             fence(SeqCst);
-            self.0.raise(class);
+            self.0.raise(class, Raise::Exactly);
             self.0.storage.note_returned();
         }
         self.0
@@ -222,7 +222,7 @@ impl<'r> BlockRef<'r> {
         if free == !0 {
             self.row_filled(rows);
         } else {
-            self.raise(bits::largest(free));
+            self.raise(bits::largest(free), Raise::Exactly);
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl<'r> BlockRef<'r> {
     /// # Errors
     /// It is free already.
     #[inline(always)]
-    pub(crate) fn give_one(self, row: usize, bit: u32) -> Result<(), ()> {
+    pub(crate) fn give_one(self, row: usize, bit: u32, how: Raise) -> Result<(), ()> {
         if self.is_untouched() {
             return Err(());
         }
@@ -242,7 +242,7 @@ impl<'r> BlockRef<'r> {
             self.row_filled(rows);
         } else {
             // Every longer run was there before, and whoever completed it sees to its hint.
-            self.raise(bits::order_around(free, bit));
+            self.raise(bits::order_around(free, bit), how);
         }
         Ok(())
     }

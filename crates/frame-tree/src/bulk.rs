@@ -5,7 +5,7 @@
 
 use frame_core::{DeallocError, DeallocErrorKind, FRAME_SIZE, PhysAddr};
 
-use crate::{geometry::Frame, region::Region, registry::Registry, tree::not_allocated};
+use crate::{geometry::Frame, hints::Raise, region::Region, registry::Registry, tree::not_allocated};
 
 /// How many frames ahead a row's line is fetched.
 const PREFETCH: usize = 8;
@@ -50,7 +50,7 @@ impl Region<'_> {
             let row = frame.row().in_block();
             let (joined, count) = self.joined(frame, &frames[at..]);
             if count == 0 {
-                if block.give_one(row, frame.in_row()).is_err() {
+                if block.give_one(row, frame.in_row(), Raise::ToItsBand).is_err() {
                     *result = result.and(Err(not_allocated(frame)));
                 }
                 continue;

@@ -52,11 +52,37 @@ impl Band {
     /// From dust to whole blocks: what is in an earlier band is broken first.
     const ALL: [Self; 4] = [Self { lo: 0, hi: 3 }, Self { lo: 4, hi: 6 }, Self { lo: 7, hi: 8 }, Self::WHOLE];
 
+    /// All bands, what is broken last.
+    pub(crate) fn emptiest_first() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().rev()
+    }
+
     /// The bands of the blocks that have a run of `order`.
     #[inline]
     pub(crate) fn with(order: usize) -> impl Iterator<Item = Self> {
         let clip = move |band: Self| Self { lo: band.lo.max(order), hi: band.hi };
         Self::ALL.into_iter().map(clip).filter(|band| band.lo <= band.hi)
+    }
+}
+
+/// How far hints are raised for a run that came free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Raise {
+    /// To its class.
+    Exactly,
+    /// To the top of its class's band. Whoever frees many single frames fills one row after another, and would raise the
+    /// block's hint by one class after another, each time in a line that all CPUs read.
+    ToItsBand,
+}
+
+impl Raise {
+    #[inline]
+    fn class(self, class: usize) -> usize {
+        let top = || Band::ALL.iter().map(|band| band.hi).find(|top| class <= *top);
+        match self {
+            Self::Exactly => class,
+            Self::ToItsBand => top().unwrap_or(class),
+        }
     }
 }
 
@@ -102,9 +128,9 @@ impl BlockRef<'_> {
 
     /// Says that a run of `class` is free in the block's rows. Called after the row was changed.
     #[inline(always)]
-    pub(crate) fn raise(self, class: usize) {
+    pub(crate) fn raise(self, class: usize, how: Raise) {
         if !self.is_hinted(class) {
-            raise_to(self.storage, self.block, class);
+            raise_to(self.storage, self.block, how.class(class));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     hints::Band,
     region::BlockRef,
     registry::Registry,
-    search::{Look, Reserved, Scope},
+    search::{Look, Scope, Whose},
     shard::{Cursor, Place, Shard},
     sync::{AcqRel, Relaxed},
     zone::zones,
@@ -122,7 +122,7 @@ impl Scope<'_> {
             })
         };
         let untouched = || Some(self.claim_lowest()?.open_above(count).block.first_frame());
-        open(Reserved::Avoid).or_else(untouched).or_else(|| open(Reserved::Only))
+        open(Whose::Any).or_else(untouched).or_else(|| open(Whose::Reserved))
     }
 
     /// Takes `count` frames at the start of an open block with nothing but free frames.
@@ -136,13 +136,17 @@ impl Scope<'_> {
             }
         };
         let whole = |reserved| self.search_open(core::iter::once(Band::WHOLE), reserved, look);
-        whole(Reserved::Avoid).or_else(|| whole(Reserved::Only))
+        whole(Whose::Any).or_else(|| whole(Whose::Reserved))
     }
 
     /// Takes `count` frames at the start of whole untouched blocks, and gives the tail back.
     fn take_untouched(self, blocks: usize, align: usize, count: usize) -> Option<Frame> {
         let found = self.claim_highest_run(blocks, align)?.frames();
-        let _ = self.region.give(Frames { lo: Frame(found.lo.0 + count), hi: found.hi });
+        let tail = Frames { lo: Frame(found.lo.0 + count), hi: found.hi };
+        if !tail.is_empty() {
+            let _ = self.region.give(tail);
+            self.region.storage.note_returned();
+        }
         Some(found.lo)
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     geometry::{Block, Blocks, GROUP_BLOCKS, Group, Span, bits, mask},
     hints::Band,
     region::{BlockRef, Region},
+    shard::Home,
     sync::Relaxed,
 };
 
@@ -28,12 +29,17 @@ pub(crate) enum Look<T> {
 
 /// Which open blocks a search looks at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reserved {
+pub(crate) enum Whose {
+    /// Those that are this shard's or nobody's, and not reserved. Not a search of all memory.
+    Own(Home),
     /// Those that nobody reserved.
-    Avoid,
+    Any,
     /// Those that somebody reserved: better than nothing.
-    Only,
+    Reserved,
 }
+
+/// Groups with none of the shard's own blocks that it looks at before it takes anybody's.
+const PATIENCE: usize = 16;
 
 /// The part of a region that a search may use: blocks, never none of them.
 #[derive(Clone, Copy, Debug)]
@@ -97,17 +103,29 @@ impl<'r> Scope<'r> {
     pub(crate) fn search_open<T>(
         self,
         bands: impl Iterator<Item = Band>,
-        reserved: Reserved,
+        whose: Whose,
         mut look: impl FnMut(BlockRef<'r>) -> Look<T>,
     ) -> Option<T> {
+        let mut patience = PATIENCE;
         for band in bands {
             for span in self.spans() {
                 let mut groups = self.groups_of(band, span);
                 while groups != 0 {
                     let group = span.group(groups.trailing_zeros());
                     groups &= groups - 1;
-                    let others = self.region.group(group).reserved.load(Relaxed);
-                    let wanted = if reserved == Reserved::Only { others } else { !others };
+                    let words = self.region.group(group);
+                    let reserved = words.reserved.load(Relaxed);
+                    let wanted = match whose {
+                        Whose::Own(home) => !reserved & words.blocks_at(home),
+                        Whose::Any => !reserved,
+                        Whose::Reserved => reserved,
+                    };
+                    if wanted == 0 && matches!(whose, Whose::Own(_)) {
+                        patience -= 1;
+                        if patience == 0 {
+                            return None;
+                        }
+                    }
                     let mut blocks = self.region.blocks_of(group, band) & self.group_mask(group) & wanted;
                     while blocks != 0 {
                         let block = self.region.block(group.block(blocks.trailing_zeros()));

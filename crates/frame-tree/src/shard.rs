@@ -1,22 +1,25 @@
 //! Where each CPU allocates: cursors that keep CPUs out of each other's cache lines.
 //!
-//! The tree has no notion of a CPU. It takes the address of the stack instead: each CPU (each thread) runs on a stack
-//! of its own, so the page of the stack pointer, hashed, names one of a few shards. Two CPUs that meet in a shard
-//! share its cursors, which costs time, not correctness: a cursor is a hint.
+//! A caller that knows its CPU, such as a cache, names it, and gets the shard of that number. Otherwise the tree takes the
+//! address of the stack: each CPU (each thread) runs on a stack of its own, so the page of the stack pointer, hashed, names
+//! one of a few shards. Two CPUs that meet in a shard share its cursors, which costs time, not correctness: a cursor is a
+//! hint.
 //!
-//! A cursor is the row from which its shard took last. Single frames come from a *reserved* block: the shard's bit in
-//! the group's `reserved` word keeps the searches of others away while better blocks are there.
+//! A cursor is the row from which its shard took last. Single frames come from a *reserved* block: its bit in the group's
+//! `reserved` word keeps the searches of others away while better blocks are there. The shard's number, written into the
+//! group's `home` words, stays with the block when it is left: the shard looks there first when it needs a block again.
 //!
 //! Invariant: none. Every value of a cursor is harmless, even one that names a region that is not there.
 
 use crate::{
     geometry::Row,
     registry::SlotIndex,
+    storage::{GroupWords, HOME_BITS},
     sync::{AcqRel, AtomicU64, Relaxed},
 };
 
 /// How many shards there are.
-const SHARDS: usize = if cfg!(loom) { 1 } else { 16 };
+const SHARDS: usize = if cfg!(loom) { 1 } else { 32 };
 /// One cursor for single frames, and one for each order from 1 to 8.
 const CURSORS: usize = 9;
 /// Bits of a row's number: 52 bits of address, less 18.
@@ -40,6 +43,38 @@ pub(crate) struct Shard {
     cursors: [Cursor; CURSORS],
     /// How often frames came or went in bulk. Counted without care: it paces the recounting of used frames.
     ticks: AtomicU64,
+    home: Home,
+}
+
+/// The number of a shard, as groups note it: never 0, which is nobody's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Home(usize);
+
+const _: () = assert!(SHARDS < 1 << HOME_BITS);
+
+impl GroupWords {
+    /// The blocks where `home` served single frames last, or nobody did.
+    #[inline]
+    pub(crate) fn blocks_at(&self, home: Home) -> u64 {
+        let (mut mine, mut somebodys) = (!0, 0);
+        for (i, word) in self.home.iter().enumerate() {
+            let word = word.load(Relaxed);
+            mine &= if home.0 >> i & 1 == 1 { word } else { !word };
+            somebodys |= word;
+        }
+        mine | !somebodys
+    }
+
+    /// Notes where the block of `bit` is served from.
+    pub(crate) fn set_home(&self, bit: u64, home: Home) {
+        for (i, word) in self.home.iter().enumerate() {
+            match (home.0 >> i & 1 == 1, word.load(Relaxed) & bit != 0) {
+                (true, false) => _ = word.fetch_or(bit, Relaxed),
+                (false, true) => _ = word.fetch_and(!bit, Relaxed),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// All shards of a tree.
@@ -89,10 +124,16 @@ impl Shard {
         &self.cursors[order]
     }
 
+    /// What groups note of blocks that are served from here.
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
     /// Counts a call. Whether it is one of those that pay for housekeeping.
     #[inline]
     pub(crate) fn tick(&self) -> bool {
-        const EVERY: u64 = 64;
+        const EVERY: u64 = 128;
         let ticks = self.ticks.load(Relaxed).wrapping_add(1);
         self.ticks.store(ticks, Relaxed);
         ticks % EVERY == 0
@@ -102,18 +143,29 @@ impl Shard {
 impl Shards {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self(
-            [const { Shard { cursors: [const { Cursor(AtomicU64::new(0)) }; CURSORS], ticks: AtomicU64::new(0) } };
-                SHARDS],
-        )
+        const fn shard(home: usize) -> Shard {
+            Shard {
+                cursors: [const { Cursor(AtomicU64::new(0)) }; CURSORS],
+                ticks: AtomicU64::new(0),
+                home: Home(home),
+            }
+        }
+        let mut shards = [const { shard(0) }; SHARDS];
+        let mut index = 0;
+        while index < SHARDS {
+            shards[index].home = Home(index + 1);
+            index += 1;
+        }
+        Self(shards)
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
         let cursor = |_| Cursor(AtomicU64::new(0));
-        Self(core::array::from_fn(|_| Shard {
+        Self(core::array::from_fn(|index| Shard {
             cursors: core::array::from_fn(cursor),
             ticks: AtomicU64::new(0),
+            home: Home(index + 1),
         }))
     }
 
@@ -127,6 +179,11 @@ impl Shards {
         let page = (&raw const here) as u64 >> PAGE;
         let hash = page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SHARDS.ilog2());
         &self.0[hash as usize]
+    }
+
+    /// The shard of a CPU whose number the caller knows.
+    pub(crate) fn of_cpu(&self, cpu: usize) -> &Shard {
+        &self.0[cpu % SHARDS]
     }
 
     /// Where the cursors of single frames are.

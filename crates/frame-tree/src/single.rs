@@ -1,9 +1,16 @@
 //! Single frames, one by one and in bulk.
 //!
 //! A shard serves single frames from one reserved block, row by row. A row that is wanted as a whole is taken by one
-//! exchange, whatever it holds: one atomic operation for up to 64 frames. When the block has no more, the next is
-//! picked: open blocks before untouched ones, the smallest class first, the lowest within it. A block that the pick
-//! itself empties is not reserved.
+//! exchange, whatever it holds: one atomic operation for up to 64 frames. When the block has no more, the next is picked:
+//!
+//! 1. of the shard's own blocks and nobody's the most broken, the lowest of these: what is broken is used up first;
+//! 2. an untouched block, if it lies before the watermark: were all frames packed, it would be in use;
+//! 3. of other shards' blocks the emptiest, which becomes the shard's own with most of what is in it;
+//! 4. any untouched block; then those that others have reserved.
+//!
+//! A block belongs to the shard that picked it last. So CPUs that allocate and free at the same time come apart, and each
+//! works on cache lines of its own; with one CPU all blocks are its own, or nobody's, and the rule is the first one.
+//! A block that the pick itself empties is not reserved.
 
 use frame_core::PhysAddr;
 
@@ -12,9 +19,10 @@ use crate::{
     hints::Band,
     region::BlockRef,
     registry::{Registry, SlotIndex},
-    search::{Look, Reserved, Scope},
-    shard::{Place, Shard},
+    search::{Look, Scope, Whose},
+    shard::{Home, Place, Shard},
     sync::{AcqRel, Relaxed},
+    watermark::Watermark,
     zone::zones,
 };
 
@@ -101,22 +109,39 @@ impl BlockRef<'_> {
 }
 
 impl<'r> Scope<'r> {
-    /// Takes at least one frame from an open block, or else from an untouched one. Says from which, and in which row
-    /// it stopped (8 at the block's end).
-    fn pick(self, sink: &mut Sink<'_>) -> Option<(BlockRef<'r>, usize, Picked)> {
-        let open = |reserved, sink: &mut Sink<'_>| {
-            self.search_open(Band::with(0), reserved, |block| {
-                let before = sink.len();
-                match (block.sweep(0, sink), sink.len() > before) {
-                    (row, true) => Look::Found((block, row, Picked::Open)),
-                    (_, false) => Look::Nothing,
-                }
-            })
-        };
-        if let Some(found) = open(Reserved::Avoid, sink) {
-            return Some(found);
-        }
-        let Some(owned) = self.claim_lowest() else { return open(Reserved::Only, sink) };
+    /// Takes at least one frame, from a block as the module says. Says from which, and in which row it stopped (8 at the
+    /// block's end).
+    fn pick(
+        self,
+        home: Home,
+        near: Option<Self>,
+        kept: Option<Self>,
+        sink: &mut Sink<'_>,
+    ) -> Option<(BlockRef<'r>, usize, Picked)> {
+        let own = near.and_then(|near| near.pick_open(Band::with(0), Whose::Own(home), sink));
+        own.or_else(|| kept?.pick_untouched(sink))
+            .or_else(|| self.pick_open(Band::emptiest_first(), Whose::Any, sink))
+            .or_else(|| self.pick_untouched(sink))
+            .or_else(|| self.pick_open(Band::with(0), Whose::Reserved, sink))
+    }
+
+    fn pick_open(
+        self,
+        bands: impl Iterator<Item = Band>,
+        whose: Whose,
+        sink: &mut Sink<'_>,
+    ) -> Option<(BlockRef<'r>, usize, Picked)> {
+        self.search_open(bands, whose, |block| {
+            let before = sink.len();
+            match (block.sweep(0, sink), sink.len() > before) {
+                (_, false) => Look::Nothing,
+                (row, true) => Look::Found((block, row, Picked::Open)),
+            }
+        })
+    }
+
+    fn pick_untouched(self, sink: &mut Sink<'_>) -> Option<(BlockRef<'r>, usize, Picked)> {
+        let owned = self.claim_lowest()?;
         let first = owned.block().block.first_frame();
         let count = sink.wanted().min(BLOCK_FRAMES);
         for (row, mask) in Frames::new(first, count).rows() {
@@ -174,13 +199,15 @@ impl<const N: usize> Registry<'_, N> {
     }
 
     /// Picks a block, and takes at least one frame from it. `None` if there is none.
-    pub(crate) fn pick(&self, shard: &Shard, sink: &mut Sink<'_>) -> Option<Picked> {
+    pub(crate) fn pick(&self, shard: &Shard, watermark: &Watermark, sink: &mut Sink<'_>) -> Option<Picked> {
         for zone in zones(Frames::ALL) {
             let zone = zone.whole_blocks();
             for (slot, region) in self.iter() {
-                let Some((block, row, picked)) = region.scope(zone).and_then(|scope| scope.pick(sink)) else {
-                    continue;
-                };
+                let Some(scope) = region.scope(zone) else { continue };
+                let (near, kept) = (watermark.near_in(zone), watermark.kept_in(zone));
+                let picked = scope.pick(shard.home(), region.scope(near), region.scope(kept), sink);
+                let Some((block, row, picked)) = picked else { continue };
+                block.group.set_home(block.bit, shard.home());
                 if row < BLOCK_ROWS && block.has_free(row) {
                     self.move_cursor(shard, slot, block, row);
                 } else {

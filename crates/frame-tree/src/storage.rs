@@ -1,12 +1,12 @@
 //! The metadata of a region in the caller's bytes: the one place that turns bytes into words.
 //!
 //! ```text
-//! metadata   | group words, 128 bytes a group | rows, 64 bytes a block | summary, 88 bytes a span, and a counter |
+//! metadata   | group words, 256 bytes a group | rows, 64 bytes a block | summary, 88 bytes a span, and a counter |
 //!              zeroed by the start-up           left as they are         zeroed by the start-up
 //! ```
 //!
 //! Zero means "free" wherever that is possible, so bytes that are zero already need no start-up at all. The rows,
-//! 97 % of the bytes, need none in either case: a block's rows are read only once its bit in `live` is set, and they
+//! 94 % of the bytes, need none in either case: a block's rows are read only once its bit in `live` is set, and they
 //! are written before that by the thread that claimed the block first.
 //!
 //! Invariants:
@@ -31,6 +31,8 @@ pub(crate) const CLASSES: usize = 10;
 pub(crate) const WHOLE: usize = CLASSES - 1;
 /// Summary words of a span: one for each class, and one for "no block of the group is untouched".
 const SUMMARY_WORDS: usize = CLASSES + 1;
+/// Bits of a shard's number.
+pub(crate) const HOME_BITS: usize = 6;
 /// Words of a cache line.
 const LINE_WORDS: usize = 8;
 
@@ -52,6 +54,8 @@ pub(crate) struct GroupWords {
     pub(crate) reserved: AtomicU64,
     /// Hint: frames in use when they were last counted.
     pub(crate) used: AtomicU64,
+    /// Hint: the shard that served single frames from the block last, a bit of its number in each word.
+    pub(crate) home: [AtomicU64; HOME_BITS],
 }
 
 /// How much metadata a region has, and where each word lies.
@@ -287,6 +291,7 @@ mod imp {
                 has: core::array::from_fn(|_| words()),
                 reserved: words(),
                 used: words(),
+                home: core::array::from_fn(|_| words()),
             };
             let rows = |_| core::array::from_fn(|_| words());
             Self {
@@ -366,7 +371,7 @@ impl Storage<'_> {
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<GroupWords>() == 128 && align_of::<GroupWords>() == 128);
+    assert!(size_of::<GroupWords>() == 256 && align_of::<GroupWords>() == 128);
     assert!(size_of::<Rows>() == 64);
     // `taken`, `live` and the hints of orders 0 to 5 share the first line.
     assert!(core::mem::offset_of!(GroupWords, has) == 16);

@@ -87,14 +87,14 @@ impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
         }
     }
 
-    /// Size and alignment, in bytes, of the metadata for `region`: about 33 KiB for each GiB.
+    /// Size and alignment, in bytes, of the metadata for `region`: about 34 KiB for each GiB.
     pub const fn metadata_layout(region: FrameRange) -> Layout {
         Shape::of(region).layout()
     }
 
     /// Takes `region` over: its frames are free from now on. May be called while others allocate.
     ///
-    /// `metadata` may hold anything. The part of it that must be zero is cleared: 1 KiB for each GiB; the rest is
+    /// `metadata` may hold anything. The part of it that must be zero is cleared: 2 KiB for each GiB; the rest is
     /// initialised when it is first used.
     ///
     /// # Errors
@@ -186,14 +186,13 @@ impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
     }
 
     /// Takes single frames into `sink`, until it is full or nothing is left.
-    pub(crate) fn fill(&self, sink: &mut Sink<'_>) {
-        let shard = self.shards.mine();
+    pub(crate) fn fill(&self, shard: &Shard, sink: &mut Sink<'_>) {
         self.regions.sweep_cursor(shard, sink);
         if sink.wanted() > 0 {
             self.regions.leave_cursor(shard);
         }
         while sink.wanted() > 0 {
-            match self.regions.pick(shard, sink) {
+            match self.regions.pick(shard, &self.watermark, sink) {
                 Some(Picked::Untouched(block)) => self.watermark.note_opened(&self.regions, block),
                 Some(Picked::Open) => {}
                 None => match self.regions.take_first_fit(1, 1, Frames::ALL) {
@@ -209,9 +208,9 @@ impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
     pub(crate) fn tick(&self, shard: &Shard) {
         if shard.tick() {
             self.watermark.count_next(&self.regions);
-            // What lies above the watermark had better not be where this shard goes on taking from.
+            // What lies beyond the watermark had better not be where this shard goes on taking from.
             let place = shard.cursor(0).load();
-            if place.is_some_and(|place| place.row.first_frame().addr() >= self.watermark.address()) {
+            if place.is_some_and(|place| !self.watermark.kept().keeps(place.row.first_frame().addr())) {
                 self.regions.leave_cursor(shard);
             }
         }

@@ -1,53 +1,117 @@
-//! The watermark: above which address frames are better handed back than kept in a cache.
+//! The watermark: beyond which frames are better handed back than kept in a cache.
 //!
-//! Were all frames in use packed at the bottom, they would reach up to some address. Frames above it (with some slack)
-//! are the ones to hand back: allocation goes by address, so what is handed back above is taken again below, and whole
-//! blocks come free at the top.
+//! Were all frames in use packed where allocation begins, they would reach up to some frame. Frames beyond it (with some
+//! slack) are the ones to hand back: what is handed back there is taken again before it, and whole blocks come free. Zones
+//! are filled one after another (see `zone`), so the upper memory has its watermark, and only when it is full the lower.
 //!
 //! That needs the number of frames in use, and a counter that every operation updates would be the one cache line that
-//! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one in 64 bulk calls and
-//! polls: once all groups were counted, about an eighth of the memory changed hands, whatever its size. It is a hint:
+//! all CPUs fight for. Instead the rows are counted, one group of 64 blocks at a time, by one in 128 bulk calls and
+//! polls: once all groups were counted, about a quarter of the memory changed hands, whatever its size. It is a hint:
 //! exact counts come from [`stats`](frame_core::FrameAllocator::stats).
 
-use frame_core::PhysAddr;
+use frame_core::CacheWatermark;
 
 use crate::{
-    geometry::{BLOCK_FRAMES, Block, Frame, Frames, Group},
+    geometry::{BLOCK_FRAMES, Block, Blocks, Frame, Frames, GROUP_BLOCKS, Group},
     region::Region,
     registry::Registry,
     sync::{AtomicUsize, Relaxed},
     zone::zones,
 };
 
-/// One frame in so many may lie above the others.
+/// One frame in so many may lie beyond the others.
 const SLACK: usize = 64;
 
-/// The frames in use, about, and the address that follows from it.
+/// What came and went will come again: the most that was in use is forgotten by one part in so many with each count.
+const DECAY: usize = 8;
+
+/// The frames in use, about, and what follows from it. On lines of its own: it is written now and then, and what lies
+/// beside it is read by every free.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Watermark {
     /// The sum of the groups' `used`.
     used: AtomicUsize,
+    /// The most that was in use lately.
+    most: AtomicUsize,
     /// The group that is counted next, among those of all regions.
     next: AtomicUsize,
-    /// The address.
-    address: AtomicUsize,
+    /// What caches had better keep.
+    kept: Mark,
+    /// Twice as far: where a shard may stay in blocks of its own, though others have room before them.
+    near: Mark,
+}
+
+/// A [`CacheWatermark`] that is read and changed without care: the halves may be of different times.
+#[derive(Debug)]
+struct Mark {
+    low: AtomicUsize,
+    high: AtomicUsize,
+}
+
+impl Mark {
+    #[cfg(not(loom))]
+    const fn new() -> Self {
+        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(usize::MAX) }
+    }
+
+    #[cfg(loom)]
+    fn new() -> Self {
+        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(usize::MAX) }
+    }
+
+    #[inline(always)]
+    fn load(&self) -> CacheWatermark {
+        CacheWatermark::split(self.low.load(Relaxed), self.high.load(Relaxed))
+    }
+
+    /// Writes only what differs: everybody reads these words.
+    fn store(&self, mark: CacheWatermark) {
+        for (word, value) in [(&self.low, mark.low()), (&self.high, mark.high())] {
+            if word.load(Relaxed) != value {
+                word.store(value, Relaxed);
+            }
+        }
+    }
 }
 
 impl Watermark {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self { used: AtomicUsize::new(0), next: AtomicUsize::new(0), address: AtomicUsize::new(usize::MAX) }
+        Self {
+            used: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            kept: Mark::new(),
+            near: Mark::new(),
+        }
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self { used: AtomicUsize::new(0), next: AtomicUsize::new(0), address: AtomicUsize::new(usize::MAX) }
+        Self {
+            used: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            kept: Mark::new(),
+            near: Mark::new(),
+        }
     }
 
-    /// The address at and above which frames are better handed back.
+    /// Which frames a cache had better keep.
     #[inline(always)]
-    pub(crate) fn address(&self) -> PhysAddr {
-        PhysAddr::from_usize(self.address.load(Relaxed))
+    pub(crate) fn kept(&self) -> CacheWatermark {
+        self.kept.load()
+    }
+
+    /// The part of a zone before the watermark.
+    pub(crate) fn kept_in(&self, zone: Blocks) -> Blocks {
+        before(self.kept.load(), zone)
+    }
+
+    /// The part of a zone in which a shard may stay in blocks of its own.
+    pub(crate) fn near_in(&self, zone: Blocks) -> Blocks {
+        before(self.near.load(), zone)
     }
 
     /// Notes that the frames of an untouched block came into use.
@@ -87,27 +151,44 @@ impl Watermark {
         self.used.fetch_add(used.wrapping_sub(before), Relaxed);
     }
 
-    /// Finds the address that packed frames would reach, in the order in which zones are filled.
+    /// Finds how far packed frames would reach.
     pub(crate) fn update<const N: usize>(&self, regions: &Registry<'_, N>) {
         // Below zero for a moment, when a group is counted while somebody else has noted a change in the group but not
         // yet in the sum.
         let used = usize::try_from(self.used.load(Relaxed) as isize).unwrap_or(0);
-        let mut left = used + used / SLACK + BLOCK_FRAMES / 4;
-        let mut address = usize::MAX;
-        'zones: for zone in zones(Frames::ALL) {
-            for (_, region) in regions.iter() {
-                let part = zone.and(region.frames());
-                if left < part.count() {
-                    address = Frame(part.lo.0 + left).addr().as_usize();
-                    break 'zones;
-                }
-                left -= part.count();
+        let most = self.most.load(Relaxed);
+        let used = used.max(most - most / DECAY);
+        self.most.store(used, Relaxed);
+        self.kept.store(reach(regions, used + used / SLACK + BLOCK_FRAMES / 4));
+        self.near.store(reach(regions, 2 * used + GROUP_BLOCKS * BLOCK_FRAMES));
+    }
+}
+
+/// The part of a zone before a mark.
+fn before(mark: CacheWatermark, zone: Blocks) -> Blocks {
+    let low = zone.lo.first_frame().0 < CacheWatermark::SPLIT;
+    let end = Frame(if low { mark.low() } else { mark.high() });
+    Blocks { lo: zone.lo, hi: zone.hi.min(end.block()).max(zone.lo) }
+}
+
+/// How far so many frames reach, in the order in which zones are filled.
+fn reach<const N: usize>(regions: &Registry<'_, N>, mut frames: usize) -> CacheWatermark {
+    for zone in zones(Frames::ALL) {
+        for (_, region) in regions.iter() {
+            let part = zone.and(region.frames());
+            if frames < part.count() {
+                let end = part.lo.0 + frames;
+                return match zone.lo.0 {
+                    CacheWatermark::SPLIT.. => CacheWatermark::split(0, end),
+                    // The lowest memory is filled last: by then everything is worth keeping.
+                    0 => CacheWatermark::KEEP_ALL,
+                    _ => CacheWatermark::split(end, usize::MAX),
+                };
             }
-        }
-        if self.address.load(Relaxed) != address {
-            self.address.store(address, Relaxed);
+            frames -= part.count();
         }
     }
+    CacheWatermark::KEEP_ALL
 }
 
 #[cfg(all(test, not(loom)))]
@@ -121,7 +202,7 @@ mod tests {
         for below in [1, 448, BLOCK_FRAMES] {
             watermark.used.store(0usize.wrapping_sub(below), Relaxed);
             watermark.update(&regions);
-            assert_eq!(watermark.address(), PhysAddr::from_usize(usize::MAX));
+            assert_eq!(watermark.kept(), CacheWatermark::KEEP_ALL);
         }
     }
 }

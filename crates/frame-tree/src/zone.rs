@@ -5,14 +5,14 @@
 //! [`alloc_in`](frame_core::FrameAllocator::alloc_in) finds something there. Inside a zone the order is that of
 //! [`search`](crate::search).
 
-use frame_core::FRAME_SIZE;
+use frame_core::{CacheWatermark, FRAME_SIZE};
 
 use crate::geometry::{BLOCK_FRAMES, Frame, Frames};
 
 /// 16 MiB, as a frame's number.
 const OLD_DEVICES: usize = (16 << 20) / FRAME_SIZE;
-/// 4 GiB, as a frame's number. (In bytes it would not fit into 32 bits.)
-const DEVICES_32_BIT: usize = (4 << 20) / (FRAME_SIZE >> 10);
+/// 4 GiB, as a frame's number.
+const DEVICES_32_BIT: usize = CacheWatermark::SPLIT;
 
 /// The zones, in the order in which they are used.
 const ZONES: [Frames; 3] = [

@@ -189,8 +189,8 @@ unsafe impl FrameAllocator for SetBackend {
         self.take(layout.count(), layout.align(), window)
     }
 
-    fn cache_watermark(&self) -> PhysAddr {
-        PhysAddr::from(self.watermark.load(Relaxed))
+    fn cache_watermark(&self) -> CacheWatermark {
+        CacheWatermark::below(self.watermark.load(Relaxed) / FRAME_SIZE)
     }
 }
 
