@@ -8,7 +8,7 @@ use multiboot2::{MemoryAreaType, MemoryMapTag};
 /// The kernel, its modules and the boot information lie in available memory: reserve them too.
 ///
 /// # Errors
-/// An area runs past the end of 64-bit addresses, or `map` has no room. The areas before it have been added.
+/// An available area runs past the end of 64-bit addresses, or `map` has no room. The areas before it have been added.
 pub fn add_memory_map<const N: usize>(map: &mut MemoryMap<N>, tag: &MemoryMapTag) -> Result<(), MapError> {
     for area in tag.memory_areas() {
         // The end is not used: on ragged maps base plus length overflows there.
