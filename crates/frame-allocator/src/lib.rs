@@ -10,6 +10,7 @@
 //! | `percpu` (default) | `PerCpu` | there is more than one CPU, or single frames are hot: a cache over any backend |
 //! | `bitmap` | `Bitmap` | you want the simplest structure and the lowest address first |
 //! | `buddy` | `Buddy` | you have a heap already and want `buddy_system_allocator` underneath |
+//! | `std` | `percpu::ThreadCpus` | you run on a host, where each thread is a CPU |
 //! | `x86_64`, `page_table_multiarch`, `virtio-drivers`, `multiboot2` | [`adapters`] | you use that crate |
 #![no_std]
 
