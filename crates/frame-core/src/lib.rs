@@ -6,7 +6,7 @@
 //! | an embedder with a `static` allocator | [`GlobalFrames`]: name it and your linear map, get RAII frames |
 //! | an embedder with your own HAL | [`FrameHal`]: three functions |
 //! | a user of frames | [`PhysFrame`], [`PhysFrames`] (contiguous), [`FrameBox`] (typed) |
-//! | early in boot | [`MemoryMap`], [`EarlyAllocator`] |
+//! | early in boot | [`MemoryMap`], [`EarlyAllocator`], [`EarlyMemory`] |
 //! | writing an allocator | [`FrameAllocator`], and [`HeapFree`] if it never calls the heap |
 //!
 //! Sizes are counted in **frames** of [`FRAME_SIZE`] bytes and alignments in **bytes**, everywhere. Frame 0 is
@@ -35,7 +35,7 @@ mod table;
 
 pub use allocator::{FrameAllocator, HeapFree};
 pub use boxed::FrameBox;
-pub use early::{EarlyAllocator, EarlyError};
+pub use early::{EarlyAllocator, EarlyError, EarlyMemory};
 pub use error::{AllocError, DeallocError, DeallocErrorKind, RegionError};
 pub use frame::PhysFrame;
 pub use frames::{IntoFrames, MergeError, PhysFrames};
