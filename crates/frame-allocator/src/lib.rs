@@ -32,3 +32,8 @@ pub use frame_tree::{self as tree, Tree};
 #[cfg(all(doctest, feature = "tree"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The book's chapter for embedders: so are its examples.
+#[cfg(all(doctest, feature = "tree", feature = "percpu"))]
+#[doc = include_str!("../../../docs/src/embedding.md")]
+struct Embedding;
