@@ -11,8 +11,12 @@
 //! | `bitmap` | `Bitmap` | you want the simplest structure and the lowest address first |
 //! | `buddy` | `Buddy` | you have a heap already and want `buddy_system_allocator` underneath |
 //! | `std` | `percpu::ThreadCpus` | you run on a host, where each thread is a CPU |
-//! | `x86_64`, `page_table_multiarch`, `virtio-drivers`, `multiboot2` | [`adapters`] | you use that crate |
+//! | `x86_64`, `page_table_multiarch`, `virtio-drivers` | [`adapters`] to their traits | you use that crate |
+//! | `multiboot2`, `limine`, `bootloader_api`, `uefi-raw` | [`adapters`] for their memory maps | you boot with it |
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
 
 pub mod adapters;
 pub mod compat;

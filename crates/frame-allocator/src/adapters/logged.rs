@@ -1,7 +1,5 @@
 //! For tests of the adapters: what is logged, and an allocator that takes nothing back.
 
-extern crate std;
-
 use std::{
     cell::RefCell,
     string::{String, ToString},
