@@ -57,12 +57,9 @@ pub fn descriptors(
         return None;
     }
     Some(map.chunks_exact(descriptor_size).map(|bytes| {
-        let word = |at: usize| {
-            u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("a range of 8 bytes is 8 bytes"))
-        };
-        let ty = u32::from_ne_bytes(bytes[..4].try_into().expect("a range of 4 bytes is 4 bytes"));
+        let word = |at| u64::from_ne_bytes(part(bytes, at));
         MemoryDescriptor {
-            ty: MemoryType(ty),
+            ty: MemoryType(u32::from_ne_bytes(part(bytes, 0))),
             phys_start: word(8),
             virt_start: word(16),
             page_count: word(24),
@@ -70,6 +67,13 @@ pub fn descriptors(
             ..MemoryDescriptor::default()
         }
     }))
+}
+
+/// `N` bytes of a descriptor, which has them.
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[at..at + N]);
+    part
 }
 
 #[cfg(test)]
