@@ -4,7 +4,7 @@
 //! any binding; that of `limine` 0.6, for one, which builds only with a nightly compiler and so cannot be a dependency
 //! here:
 //!
-//! ```ignore
+//! ```text
 //! let entries = MEMMAP.response().unwrap().entries().iter();
 //! add_entries(&mut map, entries.map(|entry| (entry.base, entry.length, entry.type_)), BootMemory::Reserved)?;
 //! ```
