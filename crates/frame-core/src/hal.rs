@@ -47,8 +47,8 @@ use crate::{AllocError, DeallocError, FRAME_SIZE, FrameLayout, PhysAddr, VirtAdd
 /// }
 /// ```
 ///
-/// It is mended by taking the frames out of one large allocation, or by leaving a frame between two of them. So is a
-/// HAL that maps frames in a window, each where there is room; that one `merge` finds out and refuses.
+/// It is mended by taking the frames out of one large allocation, or by leaving a frame between two of them. A HAL that
+/// maps frames in a window, each where there is room, is as wrong; that one `merge` finds out and refuses.
 pub unsafe trait FrameHal: 'static {
     /// Allocates a frame, or `None` when memory is exhausted.
     fn alloc_frame() -> Option<PhysAddr>;
