@@ -10,8 +10,13 @@
 //! | `percpu` (default) | `PerCpu` | there is more than one CPU, or single frames are hot: a cache over any backend |
 //! | `bitmap` | `Bitmap` | you want the simplest structure and the lowest address first |
 //! | `buddy` | `Buddy` | you have a heap already and want `buddy_system_allocator` underneath |
-//! | `x86_64`, `page_table_multiarch`, `virtio-drivers`, `multiboot2` | [`adapters`] | you use that crate |
+//! | `std` | `percpu::ThreadCpus` | you run on a host, where each thread is a CPU |
+//! | `x86_64`, `page_table_multiarch`, `virtio-drivers` | [`adapters`] to their traits | you use that crate |
+//! | `multiboot2`, `limine`, `bootloader_api`, `uefi-raw` | [`adapters`] for their memory maps | you boot with it |
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
 
 pub mod adapters;
 pub mod compat;
@@ -31,3 +36,8 @@ pub use frame_tree::{self as tree, Tree};
 #[cfg(all(doctest, feature = "tree"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The book's chapter for embedders: so are its examples.
+#[cfg(all(doctest, feature = "tree", feature = "percpu"))]
+#[doc = include_str!("../../../docs/src/embedding.md")]
+struct Embedding;

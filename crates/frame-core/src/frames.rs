@@ -3,7 +3,9 @@
 //! Ownership is by the frame (see [`FrameAllocator`](crate::FrameAllocator)), so a run may be cut anywhere, a part
 //! given back while the rest lives, and neighbours joined.
 //!
-//! Invariant of [`PhysFrames`]: it owns every frame of `range`, all of them came from `H`, and none is frame 0.
+//! Invariant of [`PhysFrames`]: it owns every frame of `range`, all of them came from `H`, and none is frame 0. So its
+//! bytes are one allocation under `H::phys_to_virt`, whichever calls handed the frames out: that is what [`FrameHal`]
+//! promises of frames that are adjacent in physical memory.
 
 use core::{fmt, marker::PhantomData, mem, ops::Range, ptr, slice};
 
@@ -120,17 +122,26 @@ impl<H: FrameHal> PhysFrames<H> {
         Ok(unsafe { (Self::from_raw(head), Self::from_raw(tail)) })
     }
 
-    /// Joins this run with one that starts where it ends.
+    /// Joins this run with one that starts where it ends, whichever calls handed them out.
     ///
     /// # Errors
-    /// Both runs, untouched, when `next` starts elsewhere.
+    /// Both runs, untouched, when `next` starts elsewhere. So too when the HAL maps it elsewhere, which no HAL may do
+    /// ([`FrameHal`]): that costs two look-ups, and a broken map shows here, not as a write to somebody else's memory.
     pub fn merge(self, next: Self) -> Result<Self, MergeError<H>> {
-        let Some(range) = self.range.joined(next.range) else {
+        let Some(range) = self.joined(&next) else {
             return Err(MergeError { first: self, second: next });
         };
         mem::forget((self, next));
         // SAFETY: both runs were owned and have just been forgotten; together they are `range`.
         Ok(unsafe { Self::from_raw(range) })
+    }
+
+    /// Both runs as one, if they adjoin in both senses.
+    fn joined(&self, next: &Self) -> Option<FrameRange> {
+        let range = self.range.joined(next.range)?;
+        let end = H::phys_to_virt(self.start_paddr()).as_usize().checked_add(self.size())?;
+        let mapped_together = H::phys_to_virt(next.start_paddr()).as_usize() == end;
+        (mapped_together && range.size() <= isize::MAX as usize).then_some(range)
     }
 
     /// Gives a part of the run back and keeps what lies before and behind it. `part` counts frames from the start.
@@ -236,7 +247,7 @@ impl<H: FrameHal> fmt::Debug for PhysFrames<H> {
     }
 }
 
-/// Two runs that do not adjoin, given back untouched.
+/// Two runs that do not adjoin, in physical memory or in the HAL's map of it, given back untouched.
 pub struct MergeError<H: FrameHal> {
     /// The run that was to come first.
     pub first: PhysFrames<H>,
@@ -252,7 +263,14 @@ impl<H: FrameHal> fmt::Debug for MergeError<H> {
 
 impl<H: FrameHal> fmt::Display for MergeError<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} does not end where {:?} starts", self.first, self.second)
+        let Self { first, second } = self;
+        match first.range.joined(second.range) {
+            None => write!(f, "{first:?} does not end where {second:?} starts"),
+            Some(_) => write!(
+                f,
+                "{first:?} and {second:?} adjoin, but the HAL does not map them so: mend its phys_to_virt"
+            ),
+        }
     }
 }
 

@@ -44,7 +44,10 @@ use crate::{AllocError, DeallocError, FrameAllocator, FrameHal, FrameLayout, Phy
 ///
 /// # Implementation safety
 /// [`allocator`](Self::allocator) returns the same allocator each time; its frames are RAM that nobody else uses;
-/// [`phys_to_virt`](Self::phys_to_virt) keeps the promise of [`FrameHal`] for them.
+/// [`phys_to_virt`](Self::phys_to_virt) keeps the promise of [`FrameHal`] for them: frames that are adjacent in physical
+/// memory are adjacent there too, in one allocation, whichever calls handed them out. One offset for all RAM does that.
+/// A wrong implementation has two: RAM below 4 GiB mapped at one place, RAM above at another. The last frame below and
+/// the first above adjoin in physical memory only.
 pub unsafe trait GlobalFrames: 'static {
     /// The allocator's type.
     type Allocator: FrameAllocator + 'static;

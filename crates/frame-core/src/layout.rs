@@ -61,6 +61,34 @@ impl FrameLayout {
         Self::new(count, FRAME_SIZE)
     }
 
+    /// `count` frames that cross no multiple of `boundary` bytes: for devices whose descriptors, rings or counters
+    /// wrap there (64 KiB, 4 GiB). The run is aligned to its size, rounded up to a power of two, which keeps it within
+    /// every boundary that it fits in, on every backend, in a window too
+    /// ([`alloc_in`](crate::FrameAllocator::alloc_in)).
+    ///
+    /// ```
+    /// use frame_core::FrameLayout;
+    ///
+    /// let ring = FrameLayout::within_boundary(3, 64 * 1024)?;
+    /// assert_eq!((ring.count(), ring.align()), (3, 16 * 1024));
+    /// assert!(FrameLayout::within_boundary(17, 64 * 1024).is_err()); // does not fit between two multiples
+    /// # Ok::<(), frame_core::LayoutError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for the count and for a boundary in the place of the alignment; or the run is larger than
+    /// the boundary.
+    pub const fn within_boundary(count: usize, boundary: usize) -> Result<Self, LayoutError> {
+        match Self::new(count, boundary) {
+            Ok(Self { count, align }) if count > align / FRAME_SIZE => {
+                Err(LayoutError::CrossesBoundary { count, boundary })
+            }
+            // No more than the boundary, so it does not overflow.
+            Ok(Self { count, .. }) => Self::new(count, count.next_power_of_two() * FRAME_SIZE),
+            error => error,
+        }
+    }
+
     /// Frames.
     #[inline]
     pub const fn count(self) -> usize {
@@ -102,6 +130,13 @@ pub enum LayoutError {
         /// The alignment asked for, in bytes.
         align: usize,
     },
+    /// Wherever the run lies, it crosses a multiple of the boundary.
+    CrossesBoundary {
+        /// The frames asked for.
+        count: usize,
+        /// The boundary, in bytes.
+        boundary: usize,
+    },
 }
 
 impl fmt::Display for LayoutError {
@@ -109,6 +144,9 @@ impl fmt::Display for LayoutError {
         match *self {
             Self::ZeroCount => f.write_str("a layout of 0 frames: ask for at least 1"),
             Self::TooManyFrames { count } => write!(f, "{count} frames do not fit in the address space"),
+            Self::CrossesBoundary { count, boundary } => {
+                write!(f, "{count} frames do not fit between two multiples of {boundary} bytes")
+            }
             Self::BadAlign { align } => write!(
                 f,
                 "an alignment of {align} bytes: it must be a power of two of at least {FRAME_SIZE} (bytes, not a log2)"
@@ -132,6 +170,28 @@ mod tests {
         let count = usize::MAX / FRAME_SIZE + 1;
         assert_eq!(FrameLayout::contiguous(count), Err(LayoutError::TooManyFrames { count }));
         assert!(FrameLayout::contiguous(count - 1).is_ok());
+    }
+
+    #[test]
+    fn a_run_within_a_boundary_crosses_none_wherever_its_alignment_lets_it_lie() {
+        for boundary in [1, 2, 16, 1 << 20].map(|frames| frames * FRAME_SIZE) {
+            for count in (1..40).chain([511, 1 << 20, (1 << 20) + 1]) {
+                let Ok(layout) = FrameLayout::within_boundary(count, boundary) else {
+                    assert!(count * FRAME_SIZE > boundary);
+                    continue;
+                };
+                assert!(layout.count() == count && layout.size() <= boundary);
+                for start in (0..4).map(|i| boundary * 3 - 2 * layout.align() + i * layout.align()) {
+                    assert_eq!(start / boundary, (start + layout.size() - 1) / boundary);
+                }
+            }
+        }
+        let refused = [(0, 4096), (1, 0), (1, 2048), (1, 3 * 4096), (usize::MAX, 4096), (17, 65536)];
+        assert!(
+            refused.iter().all(|&(count, boundary)| FrameLayout::within_boundary(count, boundary).is_err())
+        );
+        let largest = 1 << (usize::BITS - 1);
+        assert!(FrameLayout::within_boundary(largest / FRAME_SIZE, largest).is_ok());
     }
 
     #[test]

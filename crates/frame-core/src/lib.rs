@@ -6,7 +6,8 @@
 //! | an embedder with a `static` allocator | [`GlobalFrames`]: name it and your linear map, get RAII frames |
 //! | an embedder with your own HAL | [`FrameHal`]: three functions |
 //! | a user of frames | [`PhysFrame`], [`PhysFrames`] (contiguous), [`FrameBox`] (typed) |
-//! | early in boot | [`MemoryMap`], [`EarlyAllocator`] |
+//! | early in boot | [`MemoryMap`], [`EarlyAllocator`], [`EarlyMemory`] |
+//! | short of memory, with caches of your own to shrink | [`Reclaiming`] |
 //! | writing an allocator | [`FrameAllocator`], and [`HeapFree`] if it never calls the heap |
 //!
 //! Sizes are counted in **frames** of [`FRAME_SIZE`] bytes and alignments in **bytes**, everywhere. Frame 0 is
@@ -27,6 +28,8 @@ mod hal;
 mod layout;
 mod memory_map;
 mod range;
+#[cfg(target_has_atomic = "ptr")]
+mod reclaim;
 #[cfg(target_has_atomic = "64")]
 mod stack;
 mod stats;
@@ -36,7 +39,7 @@ mod watermark;
 
 pub use allocator::{FrameAllocator, HeapFree};
 pub use boxed::FrameBox;
-pub use early::{EarlyAllocator, EarlyError};
+pub use early::{EarlyAllocator, EarlyError, EarlyMemory};
 pub use error::{AllocError, DeallocError, DeallocErrorKind, RegionError};
 pub use frame::PhysFrame;
 pub use frames::{IntoFrames, MergeError, PhysFrames};
@@ -45,6 +48,8 @@ pub use hal::FrameHal;
 pub use layout::{FrameLayout, LayoutError};
 pub use memory_map::{FrameRanges, MapError, MemoryMap};
 pub use range::{FrameRange, RangeError};
+#[cfg(target_has_atomic = "ptr")]
+pub use reclaim::{Reclaim, ReclaimHeapFree, Reclaiming};
 #[cfg(target_has_atomic = "64")]
 pub use stack::FrameStack;
 pub use stats::{FrameStats, FreeRuns};

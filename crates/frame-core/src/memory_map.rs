@@ -7,6 +7,8 @@
 //! - **reserved rounds outwards**: a frame with one reserved byte is reserved;
 //! - **reserved wins**, in whatever order they were added; frame 0 is always reserved.
 //!
+//! In doubt a byte is reserved: a reserved entry that runs past the last address ends there, a usable one is an error.
+//!
 //! Addresses come in as `u64`, as firmware gives them, on 32-bit targets too; what the target cannot address is
 //! left out.
 //!
@@ -49,21 +51,20 @@ impl<const N: usize> MemoryMap<N> {
     /// # Errors
     /// The range runs past the end of 64-bit addresses, or there is no room for another span. The map is as it was.
     pub fn add_usable(&mut self, base: u64, len: u64) -> Result<(), MapError> {
-        match Span::new(base, len)? {
-            Some(span) => self.usable.insert(span),
-            None => Ok(()),
-        }
+        let Some(more) = len.checked_sub(1) else { return Ok(()) };
+        let last = base.checked_add(more).ok_or(MapError::Overflow { base, len })?;
+        self.usable.insert(Span { first: base, last })
     }
 
     /// Reserves every frame that has a byte among the `len` bytes from `base` on, now and for what is added later.
+    /// A range that runs past the end of 64-bit addresses is reserved up to that end: firmware writes such entries, and
+    /// reserving too much is safe.
     ///
     /// # Errors
-    /// As [`add_usable`](Self::add_usable).
+    /// There is no room for another span. The map is as it was.
     pub fn add_reserved(&mut self, base: u64, len: u64) -> Result<(), MapError> {
-        match Span::new(base, len)? {
-            Some(span) => self.reserved.insert(Span { first: span.first & !MASK, last: span.last | MASK }),
-            None => Ok(()),
-        }
+        let Some(more) = len.checked_sub(1) else { return Ok(()) };
+        self.reserved.insert(Span { first: base & !MASK, last: base.saturating_add(more) | MASK })
     }
 
     /// The ranges of free frames: disjoint, lowest first, with a gap between neighbours.
@@ -137,16 +138,6 @@ struct Span {
     last: u64,
 }
 
-impl Span {
-    fn new(base: u64, len: u64) -> Result<Option<Self>, MapError> {
-        let Some(more) = len.checked_sub(1) else { return Ok(None) };
-        match base.checked_add(more) {
-            Some(last) => Ok(Some(Self { first: base, last })),
-            None => Err(MapError::Overflow { base, len }),
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Spans<const N: usize> {
     spans: [Span; N],
@@ -185,7 +176,7 @@ impl<const N: usize> Spans<N> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MapError {
-    /// The entry runs past the end of 64-bit addresses.
+    /// A usable entry runs past the end of 64-bit addresses.
     Overflow {
         /// Its first byte.
         base: u64,
@@ -203,7 +194,10 @@ impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Overflow { base, len } => {
-                write!(f, "the memory-map entry at {base:#x} with {len:#x} bytes runs past the last address")
+                write!(
+                    f,
+                    "the usable memory-map entry at {base:#x} with {len:#x} bytes runs past the last address"
+                )
             }
             Self::TooManyEntries { limit } => {
                 write!(

@@ -56,11 +56,12 @@ impl<H: FrameHal> FrameStack<H> {
     /// Puts a frame on top.
     ///
     /// # Panics
-    /// "uninitialized PhysFrame" on a value from [`PhysFrame::uninit`].
+    /// "uninitialized PhysFrame" on a value from [`PhysFrame::uninit`]. The stack is as it was.
     #[inline]
     pub fn push(&mut self, frame: PhysFrame<H>) {
+        let link = Self::next_of(&frame); // panics, if anything does: before a frame is out of the RAII types' hands
         let next = self.top.take().map_or(0, |next| next.into_raw().as_usize() as u64);
-        Self::next_of(&frame).store(next, Ordering::Relaxed);
+        link.store(next, Ordering::Relaxed);
         self.top = Some(frame);
         self.len += 1;
     }
@@ -120,6 +121,10 @@ impl<H: FrameHal> fmt::Debug for FrameStack<H> {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
     use crate::VirtAddr;
 
@@ -160,6 +165,11 @@ mod tests {
         FrameStack::next_of(stack.top.as_ref().unwrap()).fetch_or(0x300, Ordering::Relaxed);
         assert_eq!(stack.pop().unwrap().into_raw().as_usize(), 0x3000);
         assert_eq!(FREED.load(Ordering::Relaxed), 0);
+        // A value that is no frame is refused, and takes nothing with it.
+        // SAFETY: must panic.
+        let none = unsafe { PhysFrame::uninit() };
+        assert!(catch_unwind(AssertUnwindSafe(|| stack.push(none))).is_err());
+        assert_eq!(stack.len(), 6);
         drop(stack);
         assert_eq!(FREED.load(Ordering::Relaxed), 0b111_1011);
         assert_eq!(FrameStack::<Hal>::alloc(58).unwrap_err(), AllocError::NoMemory);

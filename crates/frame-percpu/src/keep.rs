@@ -87,7 +87,7 @@ mod tests {
                     let aligned = number % order.frames() == 0 && number > 0;
                     assert_eq!(is_run(order, start), aligned, "{number} of {order:?}");
                     // A limit counts in whole runs: one that begins below it may be kept, one that ends there is.
-                    let last = PhysAddr::from((number | order.frames() - 1) * FRAME_SIZE);
+                    let last = PhysAddr::from((number | (order.frames() - 1)) * FRAME_SIZE);
                     let admitted = keep.admits(order, start);
                     if aligned && (order.is_huge() || advice.keeps(last)) {
                         assert!(admitted, "{number} of {order:?} by {advice:?}");

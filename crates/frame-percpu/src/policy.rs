@@ -1,12 +1,14 @@
 //! When is a double free found?
 //!
 //! A frame that lies in a cache looks allocated to the backend. Freed a second time, it may enter a cache a second
-//! time and be handed out twice, until it comes back to the backend, which refuses it. The type parameter `P` of
+//! time and be handed out twice. The backend refuses it if it comes back there when it is free already. That may never
+//! happen: both copies are handed out, one owner frees the frame, a third gets it, and the other owner's free is the
+//! right one for it, as far as anybody can see. The type parameter `P` of
 //! [`PerCpu`](crate::PerCpu) says what is done about it:
 //!
 //! | policy | a double free, or a free of a frame never managed, is found | costs | for |
 //! |---|---|---|---|
-//! | [`Trusting`] | when the frame comes back to the backend, at the latest ([`CacheStats::refusals`](crate::CacheStats)) | nothing | frames held by RAII types, which cannot be freed twice |
+//! | [`Trusting`] | if it comes back to the backend when it is free there ([`CacheStats::refusals`](crate::CacheStats)), or never | nothing | frames held by RAII types, which cannot be freed twice |
 //! | [`Checked`](crate::Checked) | at once, on whatever CPU, as an error of the second free | a byte for each frame, a few instructions for each operation, an atomic exchange for a free on another CPU than the allocation | raw addresses freed by hand, and finding bugs |
 //!
 //! Whatever the policy, an address that is misaligned or 0 is refused at once.

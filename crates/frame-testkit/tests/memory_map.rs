@@ -195,7 +195,6 @@ fn the_end_of_64_bit_addresses() {
     let mut map = MemoryMap::<4>::new();
     for (base, len) in [(u64::MAX, 2), (2, u64::MAX), (top, FRAME + 1), (0x1000, u64::MAX)] {
         assert_eq!(map.add_usable(base, len), Err(MapError::Overflow { base, len }));
-        assert_eq!(map.add_reserved(base, len), Err(MapError::Overflow { base, len }));
     }
     assert_eq!(map.frame_count(), 0);
     for (base, len) in [(u64::MAX, 0), (0, 0), (5, 0)] {
@@ -218,6 +217,18 @@ fn the_end_of_64_bit_addresses() {
     assert_eq!(ranges(&map), [(FRAME, 0x5000)]);
     map.add_reserved(0, 0x5000).unwrap();
     assert_eq!(ranges(&map), []);
+}
+
+#[test]
+fn a_reserved_entry_that_overflows_reserves_up_to_the_last_byte() {
+    for (base, len, left) in
+        [(0x5000, u64::MAX, 4), (0x5001, u64::MAX - 0x5000, 4), (0x4fff, u64::MAX, 3), (u64::MAX, 2, 7)]
+    {
+        let mut map = MemoryMap::<1>::new();
+        map.add_usable(0x1000, 0x7000).unwrap();
+        map.add_reserved(base, len).unwrap();
+        assert_eq!((map.frame_count(), ranges(&map)[0].0), (left, 0x1000), "{base:#x}, {len:#x}");
+    }
 }
 
 #[test]

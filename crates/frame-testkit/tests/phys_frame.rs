@@ -168,7 +168,8 @@ fn a_frame_is_one_word_and_so_is_an_option_of_it() {
 /// A HAL that is neither `Debug` nor `Send`: frames are both all the same.
 struct Plain(#[allow(dead_code)] Rc<()>);
 
-// SAFETY: the one frame is host memory of its own, initialised, handed out once.
+// SAFETY: each frame is host memory of its own, initialised, handed out once. Two never adjoin: beside each lies the rest
+// of the two frames that were allocated for it.
 unsafe impl FrameHal for Plain {
     fn alloc_frame() -> Option<PhysAddr> {
         let memory = vec![[0_u8; FRAME_SIZE]; 2].leak().as_mut_ptr() as usize;

@@ -1,7 +1,10 @@
 //! `PhysFrames` and `FrameBox`: whatever is cut, joined and given back, every frame is freed once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use frame_core::{
-    AllocError, AxError, FRAME_SIZE, FrameBox, FrameLayout, FrameRange, PhysAddr, PhysFrame, PhysFrames,
+    AllocError, AxError, FRAME_SIZE, FrameBox, FrameHal, FrameLayout, FrameRange, PhysAddr, PhysFrame,
+    PhysFrames, VirtAddr,
 };
 use frame_testkit::{Rng, TestHal, test_hal};
 
@@ -82,6 +85,27 @@ fn merge_joins_neighbours_only_and_in_order() {
         let ab = a.merge(b).unwrap();
         assert_eq!((ab.range(), Hal::owned()), (range(0, 2), 3), "c lies in the first error");
     });
+}
+
+/// Frames that adjoin in physical memory, each mapped in a place of its own: what no HAL may do.
+#[test]
+fn a_hal_that_maps_neighbours_apart_is_found_out_by_a_merge() {
+    struct Apart;
+    // SAFETY: wrong, which is what is tested: frame n lies at page 2n. Nothing is read or written.
+    unsafe impl FrameHal for Apart {
+        fn alloc_frame() -> Option<PhysAddr> {
+            static NEXT: AtomicUsize = AtomicUsize::new(1);
+            Some(PhysAddr::from(NEXT.fetch_add(1, Ordering::Relaxed) * FRAME_SIZE))
+        }
+        unsafe fn dealloc_frame(_: PhysAddr) {}
+        fn phys_to_virt(paddr: PhysAddr) -> VirtAddr {
+            VirtAddr::from(2 * paddr.as_usize())
+        }
+    }
+    let [a, b] = [(); 2].map(|()| PhysFrames::from(PhysFrame::<Apart>::alloc().unwrap()));
+    let error = a.merge(b).unwrap_err();
+    assert_eq!((error.first.count(), error.second.count()), (1, 1));
+    assert!(error.to_string().contains("phys_to_virt"), "{error}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod command;
 mod counts;
 mod debian;
+#[cfg(test)]
+mod docs;
 mod lint;
 mod machine;
 mod msrv;

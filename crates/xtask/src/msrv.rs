@@ -21,6 +21,10 @@ pub(crate) const LIBRARIES: [&str; 7] = [
     "vmx-structs",
 ];
 
+const FEATURES: &str = "frame-allocator/buddy,frame-allocator/bitmap,frame-allocator/x86_64,frame-allocator/limine,\
+                        frame-allocator/bootloader_api,frame-allocator/page_table_multiarch,\
+                        frame-allocator/virtio-drivers";
+
 pub(crate) fn msrv() -> Result<(), Failure> {
     let folder = root().join("target/msrv");
     let compiler = match env::var_os("MSRV_RUSTC") {
@@ -43,8 +47,8 @@ pub(crate) fn msrv() -> Result<(), Failure> {
     }
     let mut check = cargo(&["check", "--target-dir"]);
     check.arg(folder.join("build")).env("RUSTC", &compiler).env("LD_LIBRARY_PATH", &libraries);
-    // multiboot2 0.28 asks for 1.85.1: the one adapter that needs a later compiler.
-    check.args(["--features", "frame-allocator/buddy,frame-allocator/bitmap,frame-allocator/x86_64"]);
+    // multiboot2 0.28 and uefi-raw 0.17 ask for 1.85.1: the adapters that need a later compiler.
+    check.args(["--features", FEATURES]);
     for library in LIBRARIES {
         check.args(["--package", library]);
     }

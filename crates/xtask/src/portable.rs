@@ -18,6 +18,7 @@ const TARGETS: [&str; 2] = ["aarch64-unknown-none", "riscv64gc-unknown-none-elf"
 
 /// Everything that does not say x86 in its name. `vmx-structs` goes without its instructions, which are x86's own.
 const FEATURES: &str = "frame-allocator/bitmap,frame-allocator/buddy,frame-allocator/multiboot2,\
+                        frame-allocator/limine,frame-allocator/uefi-raw,frame-allocator/bootloader_api,\
                         frame-allocator/page_table_multiarch,frame-allocator/virtio-drivers";
 
 pub(crate) fn portable() -> Result<Outcome, Failure> {

@@ -74,7 +74,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     let mut tally = Tally::default();
     cargo_test(&mut tally, cargo(&["test", "--workspace", "--no-fail-fast"]))?;
     // The adapters, each behind the feature of its crate's name.
-    cargo_test(&mut tally, cargo(&["test", "--package", "frame-allocator", "--all-features", "--lib"]))?;
+    cargo_test(&mut tally, cargo(&["test", "--package", "frame-allocator", "--all-features"]))?;
     model_check(&mut tally)?;
     tally.outcome(counts::atomics());
     tally.outcome(counts::instructions());

@@ -3,7 +3,8 @@
 use core::{alloc::Layout, mem::MaybeUninit, ops::Range, slice};
 
 use frame_allocator::{
-    EarlyAllocator, FrameRange, GlobalFrames, MemoryMap, PerCpu, PhysAddr, RegionError, Tree, VirtAddr,
+    EarlyAllocator, EarlyMemory, FrameRange, GlobalFrames, MemoryMap, PerCpu, PhysAddr, RegionError, Tree,
+    VirtAddr,
     percpu::{CpuIndex, CpuSlot, PinCpu},
 };
 use machine::{MAPPED_BYTES, apic, cpu, interrupts, multiboot::BootInfo, smp};
@@ -105,9 +106,18 @@ pub fn early_frames(map: &mut Map, layout: Layout) -> FrameRange {
 /// As [`early_frames`].
 pub fn early(map: &mut Map, layout: Layout) -> &'static mut [MaybeUninit<u8>] {
     let taken = early_frames(map, layout);
-    // SAFETY: the run is RAM (it came from the map), is mapped (the limit), and is reserved from now on, so that nobody
-    // else gets it.
-    unsafe { slice::from_raw_parts_mut(linear(taken.start()).as_mut_ptr().cast(), layout.size()) }
+    // SAFETY: just taken out of the map, which has no memory above the limit.
+    unsafe { bytes(taken, layout.size()) }
+}
+
+/// The memory of frames, for ever.
+///
+/// # Safety
+/// They are mapped RAM that is taken out of the map, and nobody else uses it.
+unsafe fn bytes(taken: FrameRange, len: usize) -> &'static mut [MaybeUninit<u8>] {
+    assert!(len <= taken.size());
+    // SAFETY: mapped RAM that nobody else uses, by the caller's promise.
+    unsafe { slice::from_raw_parts_mut(linear(taken.start()).as_mut_ptr().cast(), len) }
 }
 
 /// Gives all that is in the map, less the metadata for it, to an allocator: `metadata_layout` says what it needs for a
@@ -120,12 +130,14 @@ pub fn give_all(
     metadata_layout: impl Fn(FrameRange) -> Layout,
     mut add_region: impl FnMut(FrameRange, &'static mut [MaybeUninit<u8>]) -> Result<(), RegionError>,
 ) -> Map {
-    // One piece for all regions, each part of it aligned. Taking it only shortens regions: from the top of one.
-    let size = map.frames().map(&metadata_layout).map(|layout| layout.size() + layout.align()).sum();
-    let mut metadata =
-        early(&mut map, Layout::from_size_align(size, 1).expect("metadata is a part of memory"));
+    // One piece for the books of all regions, those included that taking it makes of a region in two.
+    let piece = EarlyAllocator::new(&mut map)
+        .alloc_books(&metadata_layout, PhysAddr::from(MAPPED_BYTES))
+        .unwrap_or_else(|error| panic!("memory for the books: {error}"));
+    // SAFETY: as in `early`.
+    let mut books = EarlyMemory::new(unsafe { bytes(piece, piece.size()) });
     for region in map.frames() {
-        let part = take(&mut metadata, metadata_layout(region));
+        let part = books.take(metadata_layout(region)).expect("the piece holds the books of all regions");
         add_region(region, part).unwrap_or_else(|error| panic!("{error}"));
     }
     map
@@ -140,15 +152,6 @@ pub unsafe fn give_all_to_kernel(map: Map) -> Map {
         // SAFETY: RAM, by the firmware's word, that nothing else uses, by the caller's.
         unsafe { FRAMES.backend().add_region(region, metadata) }
     })
-}
-
-/// Cuts an aligned part from the front.
-fn take(from: &mut &'static mut [MaybeUninit<u8>], layout: Layout) -> &'static mut [MaybeUninit<u8>] {
-    let all = core::mem::take(from);
-    let skip = all.as_ptr().addr().next_multiple_of(layout.align()) - all.as_ptr().addr();
-    let (part, rest) = all[skip..].split_at_mut(layout.size());
-    *from = rest;
-    part
 }
 
 /// All of it at once, for a kernel that does nothing special: afterwards [`FRAMES`] hands frames out. Returns the map of

@@ -65,8 +65,6 @@ unsafe impl<H: DmaMap> Hal for VirtioHal<H> {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
     use core::slice;
 
     use frame_testkit::{TestHal, test_hal};
