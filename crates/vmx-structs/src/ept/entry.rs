@@ -113,7 +113,7 @@ impl EptLeaf {
     }
 
     #[inline]
-    const fn level(&self) -> u32 {
+    pub(super) const fn level(&self) -> u32 {
         (self.place.get() & 3) as u32
     }
 

@@ -39,13 +39,15 @@ mod leaves;
 mod lookup;
 mod map;
 mod merge;
+mod page;
 mod pointer;
+mod protect;
 mod qualification;
 mod walk;
 
 use core::fmt;
 
-use frame_core::{FrameHal, FrameStack, FrameTable, TableRef};
+use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree, TableRef};
 
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
 pub use config::{EptConfig, EptConfigError};
@@ -86,10 +88,14 @@ use format::Format;
 /// }
 /// ```
 pub struct Ept<H: FrameHal> {
-    root: FrameTable<H>,
+    tree: FrameTree<H>,
     config: EptConfig,
     /// What `config` says, as masks.
     format: Format,
+    /// Addresses below this are translated from level 4 on, by entries none of which was edited; see [`Format::near`].
+    plain: u64,
+    /// Whether an entry may be one that no operation makes: one was edited, or a table lies where no processor reaches.
+    edited: bool,
     pointer: EptPointer,
     /// Tables in the tree, the root included.
     tables: usize,
@@ -103,7 +109,8 @@ impl<H: FrameHal> Ept<H> {
     pub fn new(config: EptConfig) -> Result<Self, EptError> {
         let root = FrameTable::new(config.vacant())?;
         let pointer = config.pointer(root.start_paddr())?;
-        Ok(Self { root, config, format: Format::new(&config), pointer, tables: 1 })
+        let (tree, format) = (FrameTree::new(root), Format::new(&config));
+        Ok(Self { tree, config, format, plain: format.near, edited: false, pointer, tables: 1 })
     }
 
     /// The EPT pointer, for the VMCS.
@@ -126,22 +133,39 @@ impl<H: FrameHal> Ept<H> {
         Invalidation::new(self.pointer, &self.config, needed, retired)
     }
 
+    /// From now on, entries may be such as no operation makes.
+    fn distrust(&mut self) {
+        self.plain = 0;
+        self.edited = true;
+    }
+
     fn levels(&self) -> u32 {
         self.config.levels().count()
     }
 }
 
+/// Words of one cache line.
+const LINE: usize = 8;
+
 /// Whether a table has vacant entries alone. `around` is where one was just cleared: its neighbours are looked at
-/// first, eight at a time, so that clearing a table entry by entry looks at few.
-#[inline]
+/// first, so that clearing a table entry by entry looks at few.
+#[inline(always)]
 fn is_empty<H: FrameHal>(format: &Format, table: TableRef<'_, H>, around: usize) -> bool {
-    const LINE: usize = 8;
-    let is_vacant = |line: usize| {
-        let all = (0..LINE).fold(0, |all, i| all | table.word(line + i));
-        !TableRef::<H>::is_owner(all) && !format.is_present(all)
-    };
-    let own = around - around % LINE;
-    is_vacant(own) && (1..ENTRIES / LINE).all(|i| is_vacant(own + i * LINE))
+    let own = around % ENTRIES / LINE;
+    is_vacant(format, table, own) && is_empty_beyond(format, table, own)
+}
+
+/// Whether the lines other than `own` have vacant entries alone, those behind it first.
+#[inline(never)]
+fn is_empty_beyond<H: FrameHal>(format: &Format, table: TableRef<'_, H>, own: usize) -> bool {
+    const LINES: usize = ENTRIES / LINE;
+    (own + 1..LINES).chain(0..own.min(LINES)).all(|line| is_vacant(format, table, line))
+}
+
+#[inline(always)]
+fn is_vacant<H: FrameHal>(format: &Format, table: TableRef<'_, H>, line: usize) -> bool {
+    let (_, any) = table.gather(line * LINE..(line + 1) * LINE);
+    !TableRef::<H>::is_owner(any) && !format.is_present(any)
 }
 
 /// Gives every table of a tree to `sink`, the highest last.
@@ -166,7 +190,7 @@ impl<H: FrameHal> Drop for Ept<H> {
     fn drop(&mut self) {
         // What `FrameTable` does by itself, less the search for owners in tables that have none.
         let level = self.levels();
-        let mut words = self.root.words_mut();
+        let mut words = self.tree.words_mut();
         for i in 0..ENTRIES {
             if let Some(child) = words.unlink(i, 0) {
                 take_apart(child, level - 1, &mut drop);

@@ -284,7 +284,7 @@ fn walk<T>(
 /// What an entry looks like that points to a table and allows everything, and the bits to look at for that. Most entries
 /// are so, and need no more looking at.
 #[inline]
-pub(super) const fn open_entry(config: &EptConfig) -> (u64, u64) {
+const fn open_entry(config: &EptConfig) -> (u64, u64) {
     let open = config.link();
     (open, 0x7f | LARGE | open | beyond(config))
 }
@@ -357,7 +357,7 @@ impl<H: FrameHal> Ept<H> {
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         match self.translate_fast(guest.as_u64(), access) {
             Some(translation) => Ok(translation),
-            None => match self.translate_closely(guest, access) {
+            None => match self.translate_slow(guest, access) {
                 // Field by field, so that the common case need not go through memory.
                 Ok(EptTranslation { host, size, flags, memory_type }) => {
                     Ok(EptTranslation { host, size, flags, memory_type })
@@ -368,8 +368,11 @@ impl<H: FrameHal> Ept<H> {
     }
 
     #[inline(never)]
-    fn translate_closely(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
-        walk(self.config(), guest, access, self.root.words(), step)
+    fn translate_slow(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        if let Some(translation) = self.translate_far(guest.as_u64(), access) {
+            return Ok(translation);
+        }
+        walk(self.config(), guest, access, self.tree.words(), step)
     }
 
     /// As [`translate`](Self::translate), and sets accessed and dirty flags as the processor would (SDM 28.3.5), if
@@ -380,7 +383,7 @@ impl<H: FrameHal> Ept<H> {
     pub fn access(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         let translation = self.translate(guest, access)?;
         if self.config().accessed_dirty() {
-            let mut table = self.root.words();
+            let mut table = self.tree.words();
             let mut level = self.levels();
             loop {
                 let i = index(guest.as_u64(), level);

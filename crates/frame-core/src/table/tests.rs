@@ -1,0 +1,93 @@
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::{FrameLayout, PhysFrames, VirtAddr};
+
+const FRAMES: usize = 2048;
+
+/// Host memory, handed out in order; counts the frames that live.
+struct Hal;
+
+#[repr(align(4096))]
+struct Memory(UnsafeCell<[[u8; FRAME_SIZE]; FRAMES]>);
+// SAFETY: the memory is reached through frames, each owned once.
+unsafe impl Sync for Memory {}
+static MEMORY: Memory = Memory(UnsafeCell::new([[0xff; FRAME_SIZE]; FRAMES]));
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: frame n lies at MEMORY[n - 1] and is handed out once.
+unsafe impl FrameHal for Hal {
+    fn alloc_frame() -> Option<PhysAddr> {
+        Self::alloc_frames(FrameLayout::SINGLE).ok()
+    }
+    unsafe fn dealloc_frame(_: PhysAddr) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+    fn phys_to_virt(paddr: PhysAddr) -> VirtAddr {
+        VirtAddr::from(MEMORY.0.get() as usize + paddr.as_usize() - FRAME_SIZE)
+    }
+    fn alloc_frames(layout: FrameLayout) -> Result<PhysAddr, AllocError> {
+        let first = NEXT.fetch_add(layout.count(), Ordering::Relaxed);
+        if first + layout.count() > FRAMES {
+            return Err(AllocError::NoMemory);
+        }
+        LIVE.fetch_add(layout.count(), Ordering::Relaxed);
+        Ok(PhysAddr::from((first + 1) * FRAME_SIZE))
+    }
+}
+
+#[test]
+fn a_tree_owns_what_it_links_and_nothing_else_can_forge_it() {
+    let mut root = FrameTable::<Hal>::new(!0).unwrap();
+    assert!((0..WORDS).all(|i| root.words().word(i) == !OWNED), "no word is born an owner");
+    for i in 0..WORDS {
+        root.words_mut().set(i, 0).unwrap();
+    }
+    let leaf = FrameTable::<Hal>::new(0).unwrap();
+    let at = leaf.start_paddr().as_usize() as u64;
+    assert_eq!(root.words_mut().link(5, leaf, !0).unwrap(), 0);
+    let mut words = root.words_mut();
+    // Flags cannot disturb the address or the marks, at birth or later.
+    assert_eq!(words.word(5), at | TABLE | !HELD);
+    assert_eq!(words.words().clear_bits(5, !0), at | TABLE | !HELD);
+    assert_eq!(words.word(5), at | TABLE);
+    words.words().set_bits(5, !0);
+    assert_eq!(words.word(5), at | TABLE | !HELD);
+    words.words().set_bits(6, !0);
+    assert_eq!(words.word(6), !HELD);
+    // An owner cannot be overwritten, nor written.
+    assert_eq!(words.set(5, 0), Err(OwnedWord));
+    assert_eq!(words.swap(5, 0), Err(OwnedWord));
+    assert_eq!(words.set(7, TABLE), Err(OwnedWord));
+    assert_eq!(words.set(7, RUN), Err(OwnedWord));
+    let other = FrameTable::<Hal>::new(0).unwrap();
+    let other = words.link(5, other, 0).unwrap_err();
+    assert_eq!(LIVE.load(Ordering::Relaxed), 3);
+    drop(other);
+
+    // Runs: only the sizes of pages; the length survives flags.
+    let odd = PhysFrames::<Hal>::try_alloc(FrameLayout::contiguous(2).unwrap()).unwrap();
+    drop(words.own_run(8, odd, 0).unwrap_err());
+    let run = PhysFrames::<Hal>::try_alloc(FrameLayout::contiguous(512).unwrap()).unwrap();
+    let range = run.range();
+    words.own_run(8, run, !0).unwrap();
+    assert_eq!(words.words().run(8), Some(range));
+    assert!(words.words().child(8).is_none() && words.unlink(8, 0).is_none());
+    let bytes = words.words().run_words(8).unwrap();
+    assert_eq!(bytes.len(), 512 * 512);
+    bytes[512 * 512 - 1].store(7, Ordering::Relaxed);
+
+    // Down, change, up; then take one out and drop the rest.
+    words.child(5).unwrap().set(511, 0x1000).unwrap();
+    assert_eq!(words.words().child(5).unwrap().word(511 + 512), 0x1000, "indices count modulo 512");
+    assert_eq!(LIVE.load(Ordering::Relaxed), 2 + 512);
+    let leaf = words.unlink(5, !0).unwrap();
+    assert_eq!(words.word(5), !OWNED);
+    assert_eq!(leaf.words().word(511), 0x1000);
+    drop(leaf);
+    assert_eq!(LIVE.load(Ordering::Relaxed), 1 + 512);
+    drop(root);
+    assert_eq!(LIVE.load(Ordering::Relaxed), 0);
+}
