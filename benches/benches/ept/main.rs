@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
 
-use tables::{Ours, Peer, Tables};
+use tables::{InSession, Ours, Peer, Tables};
 use work::{ROWS, Row};
 
 fn main() {
     frames::start();
     work::verify::<Ours, Peer>();
+    work::verify::<InSession, Peer>();
     if std::env::args().any(|arg| arg == "--ratios") {
         ratios::print();
         return;
@@ -37,6 +38,9 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("ept/{}", row.name));
         group.throughput(Throughput::Elements(row.operations()));
         one::<Ours>(&mut group, row);
+        if row.in_session() {
+            one::<InSession>(&mut group, row);
+        }
         one::<Peer>(&mut group, row);
         group.finish();
     }

@@ -121,6 +121,71 @@ impl Tables for Ours {
     }
 }
 
+/// Ours with one session for all pages, as the peer has one cursor; the rest as [`Ours`].
+pub(crate) struct InSession(Ours);
+
+impl Tables for InSession {
+    const NAME: &'static str = "vmx-structs, session";
+
+    fn new(flags: bool) -> Self {
+        Self(Ours::new(flags))
+    }
+
+    #[inline(never)]
+    fn map(&mut self, pages: &[Page], size: PageSize) {
+        let mut session = self.0.0.session();
+        for &(guest, host) in pages {
+            let mapped =
+                session.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
+            mapped.expect("vacant");
+        }
+        session.finish().waive();
+    }
+
+    #[inline(never)]
+    fn unmap(&mut self, pages: &[Page]) {
+        let mut session = self.0.0.session();
+        for &(guest, _) in pages {
+            session.unmap(GuestPhysAddr::new(guest)).expect("mapped");
+        }
+        session.finish().waive();
+    }
+
+    #[inline(never)]
+    fn protect(&mut self, pages: &[Page]) {
+        let mut session = self.0.0.session();
+        for &(guest, _) in pages {
+            let page = GuestRange::new(GuestPhysAddr::new(guest), 1).expect("a page");
+            session.protect(page, READ_ONLY).expect("mapped");
+        }
+        session.finish().waive();
+    }
+
+    fn query(&self, pages: &[Page]) -> u64 {
+        self.0.query(pages)
+    }
+
+    fn translate(&self, pages: &[Page]) -> u64 {
+        self.0.translate(pages)
+    }
+
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
+        self.0.map_range(guest, host, bytes);
+    }
+
+    fn unmap_range(&mut self, guest: u64, bytes: u64) {
+        self.0.unmap_range(guest, bytes);
+    }
+
+    fn protect_range(&mut self, guest: u64, bytes: u64) {
+        self.0.protect_range(guest, bytes);
+    }
+
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
+        self.0.look(guest)
+    }
+}
+
 const READ_ONLY: EptAttributes = EptAttributes::RAM.with_flags(EptFlags::READ);
 
 fn range(guest: u64, bytes: u64) -> GuestRange {

@@ -46,6 +46,11 @@ impl Row {
         self.span / self.size.bytes()
     }
 
+    /// Whether a session can do it: changes of pages one by one.
+    pub(crate) fn in_session(&self) -> bool {
+        matches!(self.work, Work::Map | Work::Unmap | Work::Protect)
+    }
+
     pub(crate) fn pages(&self) -> Pages {
         let host = host_of(self.size);
         let mut pages: Vec<Page> =

@@ -38,7 +38,7 @@ pub use descriptors::{InveptDescriptor, InveptType, InvvpidDescriptor, InvvpidTy
 pub use ept::{
     AttributeError, EPTPointer, Ept, EptAccess, EptAttributes, EptConfig, EptConfigError, EptError, EptFault,
     EptFlags, EptLeaf, EptLeaves, EptLevels, EptMemoryType, EptMisconfiguration, EptPointer, EptPointerError,
-    EptQualification, EptRun, EptRuns, EptTranslation, EptViolation, GuestPaging, Invalidation,
+    EptQualification, EptRun, EptRuns, EptSession, EptTranslation, EptViolation, GuestPaging, Invalidation,
     MisconfigurationCause, walk_ept,
 };
 pub use eptp_list::{EptpList, EptpListError};

@@ -30,6 +30,7 @@ impl<H: FrameHal> Ept<H> {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn query_far(&self, address: u64) -> Option<EptLeaf> {
         query(&self.format, self.far(address)?, address)
@@ -157,6 +158,7 @@ pub(super) fn lowest<'a, H: FrameHal>(
 }
 
 /// As [`lowest`], with 5 levels.
+#[cold]
 #[inline(never)]
 fn lowest_far<H: FrameHal>(tree: &mut FrameTree<H>, address: u64) -> (TableMut<'_, H>, u32) {
     let mut walk = tree.walk();

@@ -74,16 +74,28 @@ impl<H: FrameHal> Ept<H> {
         size: PageSize,
         attributes: EptAttributes,
     ) -> Result<(), EptError> {
-        // The tables are there more often than not: then one walk does.
-        let done = match size {
+        if self.map_at_once(guest, host, size, attributes) {
+            return Ok(());
+        }
+        self.map_closely(guest, host, size, attributes)
+    }
+
+    /// Maps a page if its table is there, as it is more often than not, and nothing is wrong. Returns whether it did.
+    #[inline(always)]
+    pub(super) fn map_at_once(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        size: PageSize,
+        attributes: EptAttributes,
+    ) -> bool {
+        match size {
             PageSize::Size4K => self.map_fast::<1>(guest, host, attributes),
             PageSize::Size2M => self.map_fast::<2>(guest, host, attributes),
             PageSize::Size1G => self.map_fast::<3>(guest, host, attributes),
-        };
-        if done { Ok(()) } else { self.map_closely(guest, host, size, attributes) }
+        }
     }
 
-    /// Maps a page if its table is there and nothing is wrong. Returns whether it did.
     #[inline(always)]
     fn map_fast<const LEVEL: u32>(
         &mut self,
@@ -101,8 +113,9 @@ impl<H: FrameHal> Ept<H> {
     }
 
     /// As `map`, whatever is there and whatever is wrong.
+    #[cold]
     #[inline(never)]
-    fn map_closely(
+    pub(super) fn map_closely(
         &mut self,
         guest: GuestPhysAddr,
         host: PhysAddr,

@@ -43,6 +43,7 @@ mod page;
 mod pointer;
 mod protect;
 mod qualification;
+mod session;
 mod walk;
 
 use core::fmt;
@@ -57,6 +58,7 @@ pub use invalidation::Invalidation;
 pub use leaves::{EptLeaves, EptRun, EptRuns};
 pub use pointer::{EPTPointer, EptLevels, EptPointer, EptPointerError};
 pub use qualification::EptQualification;
+pub use session::EptSession;
 pub use walk::{
     EptAccess, EptFault, EptMisconfiguration, EptTranslation, EptViolation, GuestPaging,
     MisconfigurationCause, walk_ept,

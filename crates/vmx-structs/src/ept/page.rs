@@ -31,6 +31,12 @@ impl<H: FrameHal> Ept<H> {
         Ok((leaf, self.owed(true, retired)))
     }
 
+    /// Whether the table of this level at an address is there and maps nothing.
+    pub(super) fn is_empty_at(&mut self, address: u64, level: u32) -> bool {
+        let (table, found) = lowest(&mut self.tree, &self.format, address);
+        found == level && is_empty(&self.format, table.words(), 0)
+    }
+
     /// Takes the page that starts at `guest` out of its table, which is then marked.
     #[inline(always)]
     pub(super) fn take_page(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
@@ -39,9 +45,9 @@ impl<H: FrameHal> Ept<H> {
             return Err(EptError::GuestTooWide { guest, width: self.config.guest_width() });
         }
         match lowest(&mut self.tree, format, address) {
-            (table, 1) => take_leaf(format, table, guest, 1),
-            (table, 2) => take_leaf(format, table, guest, 2),
-            (table, 3) => take_leaf(format, table, guest, 3),
+            (table, 1) => take_leaf::<1, H>(format, table, guest),
+            (table, 2) => take_leaf::<2, H>(format, table, guest),
+            (table, 3) => take_leaf::<3, H>(format, table, guest),
             _ => Err(EptError::NotMapped { guest }),
         }
     }
@@ -94,13 +100,12 @@ impl<H: FrameHal> Ept<H> {
 
 /// Takes the page that starts at `guest` out of a table of this level.
 #[inline(always)]
-fn take_leaf<H: FrameHal>(
+fn take_leaf<const LEVEL: u32, H: FrameHal>(
     format: &Format,
     mut table: TableMut<'_, H>,
     guest: GuestPhysAddr,
-    level: u32,
 ) -> Result<EptLeaf, EptError> {
-    let address = guest.as_u64();
+    let (address, level) = (guest.as_u64(), LEVEL);
     let i = index(address, level);
     let word = table.word(i);
     let Some(mut leaf) = format.leaf(address, level, word) else {

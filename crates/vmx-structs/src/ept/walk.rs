@@ -367,6 +367,7 @@ impl<H: FrameHal> Ept<H> {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn translate_slow(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         if let Some(translation) = self.translate_far(guest.as_u64(), access) {
