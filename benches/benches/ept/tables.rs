@@ -80,7 +80,7 @@ impl Tables for Ours {
         let mut sum = 0u64;
         for &(guest, _) in pages {
             let leaf = self.0.query(GuestPhysAddr::new(guest)).expect("mapped");
-            sum = sum.wrapping_add(leaf.host().as_usize() as u64 + (guest & (leaf.size().bytes() - 1)));
+            sum = sum.wrapping_add(leaf.host_at(GuestPhysAddr::new(guest)).as_usize() as u64);
             sum = sum.wrapping_add(u64::from(leaf.flags().contains(EptFlags::WRITE)));
         }
         sum

@@ -48,7 +48,7 @@ pub use range::{FrameRange, RangeError};
 pub use stack::FrameStack;
 pub use stats::{FrameStats, FreeRuns};
 #[cfg(target_has_atomic = "64")]
-pub use table::{FrameTable, FrameTree, OwnedWord, TableMut, TableRef, TableWalk};
+pub use table::{FrameTable, FrameTree, OwnedWord, PlainWord, TableEntry, TableMut, TableRef, TableWalk};
 
 pub use axerrno::{AxError, AxResult};
 pub use memory_addr::{MemoryAddr, PhysAddr, VirtAddr};

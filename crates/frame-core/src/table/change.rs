@@ -6,10 +6,10 @@ use core::{
     mem,
     ops::Range,
     ptr,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
-use super::{ADDRESS, FrameTable, HELD, KIND_SHIFT, OWNED, RUN, TABLE, TableRef, WORDS};
+use super::{ADDRESS, FrameTable, HELD, OWNED, RUN_SHIFT, TABLE, TableRef, WORDS};
 use crate::{FrameHal, PhysAddr, PhysFrame, PhysFrames};
 
 /// An exclusive borrow of a table: nobody else changes what its words own. Indices count modulo 512.
@@ -61,18 +61,21 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
         }
     }
 
+    /// The word, to be changed, if it is plain: looked at once, for more than one thing done with it.
+    #[inline]
+    pub fn plain(&mut self, i: usize) -> Option<PlainWord<'_>> {
+        let slot = self.shared.slot(i);
+        let word = slot.load(Ordering::Acquire);
+        if word & OWNED != 0 { None } else { Some(PlainWord { slot, word, _exclusive: PhantomData }) }
+    }
+
     /// Writes a plain word over a plain word.
     ///
     /// # Errors
-    /// [`OwnedWord`] when the word owns something, or the new one says so (bits 55:54). Nothing was written.
+    /// [`OwnedWord`] when the word owns something, or the new one says so (bits 55:52). Nothing was written.
     #[inline]
     pub fn set(&mut self, i: usize, word: u64) -> Result<(), OwnedWord> {
-        let slot = self.shared.slot(i);
-        if (word | slot.load(Ordering::Relaxed)) & OWNED != 0 {
-            return Err(OwnedWord);
-        }
-        slot.store(word, Ordering::Release);
-        Ok(())
+        self.plain(i).ok_or(OwnedWord)?.set(word)
     }
 
     /// Writes a plain word over a plain word that has none of the bits of `mask`. Returns whether it did.
@@ -92,11 +95,7 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// As [`set`](Self::set).
     #[inline]
     pub fn swap(&mut self, i: usize, word: u64) -> Result<u64, OwnedWord> {
-        let slot = self.shared.slot(i);
-        if (word | slot.load(Ordering::Relaxed)) & OWNED != 0 {
-            return Err(OwnedWord);
-        }
-        Ok(slot.swap(word, Ordering::AcqRel))
+        self.plain(i).ok_or(OwnedWord)?.swap(word)
     }
 
     /// Writes bits 7:0 of the words of a range, and none of the others: what hardware sets in those meanwhile stays,
@@ -114,13 +113,6 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
             let low = unsafe { &*ptr::from_ref(slot).cast::<AtomicU8>().add(LOW) };
             low.store(byte, Ordering::Release);
         }
-    }
-
-    /// Writes bits 7:0 of one word, as [`set_low_bytes`](Self::set_low_bytes).
-    #[inline]
-    pub fn set_low_byte(&mut self, i: usize, byte: u8) {
-        let i = i % WORDS;
-        self.set_low_bytes(i..i + 1, byte);
     }
 
     /// Makes a plain word own `table`; `flags` are its other bits. Returns the word as it was.
@@ -158,13 +150,13 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// The run, when it has another length, when the word owns something already, or when the run's address has bits
     /// above 51.
     pub fn own_run(&mut self, i: usize, run: PhysFrames<H>, flags: u64) -> Result<u64, PhysFrames<H>> {
-        let kind = match run.count() {
-            1 => 0,
-            WORDS => 1,
-            count if count == WORDS * WORDS => 2,
+        let mark = match run.count() {
+            1 => 1,
+            WORDS => 2,
+            count if count == WORDS * WORDS => 3,
             _ => return Err(run),
         };
-        match self.own(i, run.start_paddr(), RUN | kind << KIND_SHIFT, flags) {
+        match self.own(i, run.start_paddr(), mark << RUN_SHIFT, flags) {
             Some(old) => {
                 mem::forget(run);
                 Ok(old)
@@ -197,6 +189,50 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
 impl<H: FrameHal> fmt::Debug for TableMut<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
+    }
+}
+
+/// An exclusive borrow of one word that owns nothing.
+pub struct PlainWord<'a> {
+    slot: &'a AtomicU64,
+    /// As it was when it was looked at.
+    word: u64,
+    _exclusive: PhantomData<&'a mut u64>,
+}
+
+impl PlainWord<'_> {
+    /// The word as it was when it was looked at: hardware may have set bits since.
+    #[inline]
+    pub const fn word(&self) -> u64 {
+        self.word
+    }
+
+    /// Writes the word.
+    ///
+    /// # Errors
+    /// [`OwnedWord`] when the new one says that it owns something (bits 55:52). Nothing was written.
+    #[inline]
+    pub fn set(self, word: u64) -> Result<(), OwnedWord> {
+        if word & OWNED != 0 {
+            return Err(OwnedWord);
+        }
+        self.slot.store(word, Ordering::Release);
+        Ok(())
+    }
+
+    /// As [`set`](Self::set), and returns the word as it was: no bit that hardware sets meanwhile is lost.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    #[inline]
+    pub fn swap(self, word: u64) -> Result<u64, OwnedWord> {
+        if word & OWNED != 0 { Err(OwnedWord) } else { Ok(self.slot.swap(word, Ordering::AcqRel)) }
+    }
+}
+
+impl fmt::Debug for PlainWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PlainWord({:#x})", self.word)
     }
 }
 

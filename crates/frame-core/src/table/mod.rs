@@ -8,10 +8,10 @@
 //! Hardware may read the words at any time and set bits in them (accessed, dirty), so every access is atomic. What
 //! only software may do, changing what a word owns, needs a [`TableMut`]: one exists at a time, by borrowing.
 //!
-//! Invariant of a word: if [`TABLE`] or [`RUN`] is set, never both, it owns that, and its [`TableRef::ADDRESS`] bits
+//! Invariant of a word: if a bit of [`TABLE`] or of [`RUN`] is set, never of both, it owns that, and its [`TableRef::ADDRESS`] bits
 //! are the address of it; no other word and no value owns the same. Words with one of these are written by
 //! [`TableMut::link`] and [`TableMut::own_run`] alone, which consume an owner, and removed only by what gives the
-//! owner back. All other writers leave the three groups of bits alone or are refused.
+//! owner back. All other writers leave these bits alone or are refused.
 mod change;
 mod tree;
 mod words;
@@ -20,25 +20,25 @@ use core::{fmt, mem};
 
 use crate::{AllocError, FRAME_SIZE, FrameHal, PhysAddr, PhysFrame};
 
-pub use change::{OwnedWord, TableMut};
+pub use change::{OwnedWord, PlainWord, TableMut};
 pub use tree::{FrameTree, TableWalk};
-pub use words::TableRef;
+pub use words::{TableEntry, TableRef};
 
 /// Words in a table.
 const WORDS: usize = FRAME_SIZE / size_of::<u64>();
 
-/// Set in a word that owns a table: one bit, for every step of a walk looks at it.
-const TABLE: u64 = 1 << 55;
-/// Set in a word that owns a run of frames.
-const RUN: u64 = 1 << 54;
+/// Both set in a word that owns a table. Every step of a walk looks at them: two bits, for compilers take it for likely
+/// that one of several is set, and lay out the way down without jumps.
+const TABLE: u64 = 3 << 54;
+/// In a word that owns a run of `512^n` frames: `n + 1`.
+const RUN: u64 = 3 << RUN_SHIFT;
+const RUN_SHIFT: u32 = 52;
 /// One of these is set in a word that owns something.
 const OWNED: u64 = TABLE | RUN;
-/// How long the run is: `512^n` frames.
-const KIND: u64 = 3 << 52;
-const KIND_SHIFT: u32 = 52;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Bits that only an owner may change.
-const HELD: u64 = OWNED | KIND | ADDRESS;
+const HELD: u64 = OWNED | ADDRESS;
+
 /// A frame of 512 words, some of which own further tables or runs of frames. Dropping it frees all of them.
 ///
 /// Drop and the walk over children recurse as deep as the tree is: 4 or 5 levels in a page table.

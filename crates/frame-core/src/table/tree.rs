@@ -130,10 +130,10 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
     /// Goes to the table that a word owns. Returns whether it owns one; if not, the walk stays.
     #[inline]
     pub fn down(&mut self, i: usize) -> bool {
-        let (word, child) = self.at.follow(i);
-        let Some(child) = child else { return false };
+        let entry = self.at.entry(i);
+        let Some(child) = entry.child() else { return false };
         self.at = child;
-        self.place = PhysAddr::from((word & ADDRESS) as usize);
+        self.place = PhysAddr::from((entry.word() & ADDRESS) as usize);
         true
     }
 

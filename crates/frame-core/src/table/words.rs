@@ -8,7 +8,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{ADDRESS, HELD, KIND, KIND_SHIFT, OWNED, RUN, TABLE, WORDS};
+use super::{ADDRESS, HELD, OWNED, RUN, RUN_SHIFT, TABLE, WORDS};
 use crate::{FrameHal, FrameRange, PhysAddr};
 
 /// A shared borrow of a table's words. Indices count modulo 512.
@@ -87,28 +87,23 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     /// The table that the word owns.
     #[inline]
     pub fn child(self, i: usize) -> Option<TableRef<'a, H>> {
-        self.follow(i).1
+        self.entry(i).child()
     }
 
-    /// The word, and the table that it owns, by one load: for walking down.
+    /// The word as it is now, for more than one look at it.
     #[inline]
-    pub fn follow(self, i: usize) -> (u64, Option<TableRef<'a, H>>) {
-        let word = self.word(i);
-        // SAFETY: the word owns the table at that address (invariant of a word), and cannot give it away while this
-        // table is borrowed.
-        let table =
-            Self::is_link(word).then(|| unsafe { TableRef::at(PhysAddr::from((word & ADDRESS) as usize)) });
-        (word, table)
+    pub fn entry(self, i: usize) -> TableEntry<'a, H> {
+        TableEntry { word: self.word(i), _table: PhantomData }
     }
 
     /// Where the run that the word owns lies.
     pub fn run(self, i: usize) -> Option<FrameRange> {
         let word = self.word(i);
-        let kind = (word & KIND) >> KIND_SHIFT;
-        if word & RUN == 0 {
+        if Self::is_link(word) || word & RUN == 0 {
             return None;
         }
-        FrameRange::new(PhysAddr::from((word & ADDRESS) as usize), WORDS.pow(kind as u32)).ok()
+        let power = (word & RUN) >> RUN_SHIFT;
+        FrameRange::new(PhysAddr::from((word & ADDRESS) as usize), WORDS.pow(power as u32 - 1)).ok()
     }
 
     /// The contents of the run that the word owns. They are atomic because hardware, or a guest, may write there.
@@ -131,6 +126,46 @@ impl<'a, H: FrameHal> TableRef<'a, H> {
     #[inline]
     pub fn set_bits(self, i: usize, mask: u64) -> u64 {
         self.slot(i).fetch_or(mask & !HELD, Ordering::AcqRel)
+    }
+}
+
+/// A word as it was at one moment, while its table is borrowed.
+pub struct TableEntry<'a, H: FrameHal> {
+    word: u64,
+    _table: PhantomData<TableRef<'a, H>>,
+}
+
+impl<'a, H: FrameHal> TableEntry<'a, H> {
+    /// The word.
+    #[inline]
+    pub const fn word(&self) -> u64 {
+        self.word
+    }
+
+    /// The table that the word owns.
+    #[inline]
+    pub fn child(&self) -> Option<TableRef<'a, H>> {
+        if !TableRef::<H>::is_link(self.word) {
+            return None;
+        }
+        let start = PhysAddr::from((self.word & ADDRESS) as usize);
+        // SAFETY: the word owned the table at that address when it was read (invariant of a word), and cannot give it
+        // away while its table is borrowed.
+        Some(unsafe { TableRef::at(start) })
+    }
+}
+
+impl<H: FrameHal> Clone for TableEntry<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: FrameHal> Copy for TableEntry<'_, H> {}
+
+impl<H: FrameHal> fmt::Debug for TableEntry<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(self.word).fmt(f)
     }
 }
 

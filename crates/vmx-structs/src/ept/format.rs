@@ -5,7 +5,7 @@
 
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
-use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, slot_mask};
+use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, index, slot_mask};
 use super::{EptAttributes, EptConfig, EptFlags, EptLevels};
 use crate::PageSize;
 
@@ -52,6 +52,15 @@ impl Format {
             supported: config.supported_flags().bits(),
             reserved,
         }
+    }
+
+    /// The index of an address in a table of level 5, if there is one and the address is not too wide. Out of line, for
+    /// such trees are rare.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn far_index(&self, address: u64) -> Option<usize> {
+        let far = self.five && address & self.beyond == 0;
+        if far { Some(index(address, 5)) } else { None }
     }
 
     /// Whether a processor can address a table there.

@@ -6,13 +6,13 @@
 //! Addresses that 4 levels translate are *near*, those of trees with 5 levels are *far*: one comparison tells whether
 //! the short way is right, and that the address is not too wide.
 //!
-//! Whoever changes a page leaves a bookmark in its table ([`FrameTree`]), as processors have a cache of entries on the
-//! way: the next change in the same table need not walk. Its label is the first address that the table serves, and in
-//! the low bits the level.
+//! Whoever changes a page leaves a bookmark ([`FrameTree`]) in the table of level 2, as processors have a cache of entries
+//! on the way: the next change in the same gibibyte need not walk to there. Its label is the first address that the table
+//! serves, and in the low bits the level.
 
-use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef};
+use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut};
 
-use super::entry::{ADDRESS, LARGE, index, slot_mask};
+use super::entry::{ADDRESS, Level, index, leaf_word, slot_mask};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -22,45 +22,38 @@ impl<H: FrameHal> Ept<H> {
     /// The page that holds this address; `None` when nothing is mapped there.
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
-        let address = guest.as_u64();
-        if address < self.format.near {
-            query(&self.format, self.tree.words(), address)
-        } else {
-            self.query_far(address)
+        let (address, format) = (guest.as_u64(), &self.format);
+        let mut table = self.tree.words();
+        if address >= format.near {
+            table = table.child(format.far_index(address)?)?;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn query_far(&self, address: u64) -> Option<EptLeaf> {
-        query(&self.format, self.far(address)?, address)
+        let table = table.child(index(address, 4))?;
+        let entry = table.entry(index(address, 3));
+        let Some(table) = entry.child() else { return format.leaf(address, 3, entry.word()) };
+        let entry = table.entry(index(address, 2));
+        let Some(table) = entry.child() else { return format.leaf(address, 2, entry.word()) };
+        format.leaf(address, 1, table.word(index(address, 1)))
     }
 
     /// The translation, if all is as it mostly is: no entry was edited, so those on the way allow everything, and a leaf
     /// that can be read allows the access.
-    #[inline]
+    #[inline(always)]
     pub(super) fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        if address < self.plain {
-            translate(self.tree.words(), address, needed(&self.config, access))
-        } else {
-            None
+        let required = needed(&self.config, access).bits() | EptFlags::READ.bits();
+        let format = &self.format;
+        let mut table = self.tree.words();
+        if address >= self.plain {
+            if self.edited {
+                return None;
+            }
+            table = table.child(format.far_index(address)?)?;
         }
-    }
-
-    /// As [`translate_fast`](Self::translate_fast), with 5 levels.
-    pub(super) fn translate_far(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        if self.edited {
-            return None;
-        }
-        translate(self.far(address)?, address, needed(&self.config, access))
-    }
-
-    /// The table of level 4 for an address, in a tree of 5 levels.
-    fn far(&self, address: u64) -> Option<TableRef<'_, H>> {
-        if !self.format.five || address & self.format.beyond != 0 {
-            return None;
-        }
-        self.tree.words().child(index(address, 5))
+        let table = table.child(index(address, 4))?;
+        let entry = table.entry(index(address, 3));
+        let Some(table) = entry.child() else { return translation::<3>(address, entry.word(), required) };
+        let entry = table.entry(index(address, 2));
+        let Some(table) = entry.child() else { return translation::<2>(address, entry.word(), required) };
+        translation::<1>(address, table.word(index(address, 1)), required)
     }
 
     /// The lowest table that holds all of `first..=last`, and its level.
@@ -79,47 +72,15 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// The page that holds an address, from the table of level 4 on.
 #[inline(always)]
-fn query<H: FrameHal>(format: &Format, table: TableRef<'_, H>, address: u64) -> Option<EptLeaf> {
-    let table = table.child(index(address, 4))?;
-    let (word, child) = table.follow(index(address, 3));
-    let Some(table) = child else { return format.leaf(address, 3, word) };
-    let (word, child) = table.follow(index(address, 2));
-    let Some(table) = child else { return format.leaf(address, 2, word) };
-    format.leaf(address, 1, table.word(index(address, 1)))
-}
-
-/// What becomes of an access, from the table of level 4 on, if nothing but the leaf has a say.
-#[inline(always)]
-fn translate<H: FrameHal>(table: TableRef<'_, H>, address: u64, needed: EptFlags) -> Option<EptTranslation> {
-    let table = table.child(index(address, 4))?;
-    let (word, child) = table.follow(index(address, 3));
-    let Some(table) = child else {
-        return translation::<3>(address, word, PageSize::Size1G, needed);
-    };
-    let (word, child) = table.follow(index(address, 2));
-    let Some(table) = child else {
-        return translation::<2>(address, word, PageSize::Size2M, needed);
-    };
-    translation::<1>(address, table.word(index(address, 1)), PageSize::Size4K, needed)
-}
-
-#[inline(always)]
-fn translation<const LEVEL: u32>(
-    address: u64,
-    word: u64,
-    size: PageSize,
-    needed: EptFlags,
-) -> Option<EptTranslation> {
-    let large = if LEVEL == 1 { 0 } else { LARGE };
-    let required = needed.bits() | EptFlags::READ.bits() | large;
+fn translation<const LEVEL: u32>(address: u64, word: u64, required: u64) -> Option<EptTranslation> {
+    let required = leaf_word(required, 0, LEVEL);
     if word & required != required {
         return None;
     }
     Some(EptTranslation {
         host: PhysAddr::from((word & ADDRESS | address & slot_mask(LEVEL)) as usize),
-        size,
+        size: PageSize::of_level(LEVEL)?,
         flags: EptFlags::from_bits_truncate(word),
         memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)?,
     })
@@ -131,59 +92,62 @@ pub(super) const fn label(address: u64, level: u32) -> u64 {
     address & !slot_mask(level + 1) | level as u64
 }
 
-/// The lowest table that holds an address, which is then marked, and its level.
+/// The table of level 2 for an address, which is then marked; or else the table where the walk ends, and its level: 5 for
+/// an address that is too wide.
+#[inline(always)]
+fn directory<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+) -> Result<TableMut<'a, H>, (TableMut<'a, H>, Level)> {
+    if tree.label() == label(address, 2) {
+        return Ok(tree.marked_mut());
+    }
+    let mut walk = tree.walk();
+    if address >= format.near && !format.far_index(address).is_some_and(|i| walk.down(i)) {
+        return Err((walk.mark(0), Level::of(5)));
+    }
+    if !walk.down(index(address, 4)) {
+        return Err((walk.mark(label(address, 4)), Level::of(4)));
+    }
+    if !walk.down(index(address, 3)) {
+        return Err((walk.mark(label(address, 3)), Level::of(3)));
+    }
+    Ok(walk.mark(label(address, 2)))
+}
+
+/// The lowest table that holds an address, and its level; 4 or 5 for an address that is too wide.
 #[inline(always)]
 pub(super) fn lowest<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
     format: &Format,
     address: u64,
-) -> (TableMut<'a, H>, u32) {
-    if tree.label() == label(address, 1) {
-        return (tree.marked_mut(), 1);
+) -> (TableMut<'a, H>, Level) {
+    match directory(tree, format, address) {
+        Ok(table) => match table.into_child(index(address, 2)) {
+            Ok(table) => (table, Level::of(1)),
+            Err(table) => (table, Level::of(2)),
+        },
+        Err(above) => above,
     }
-    if address >= format.near {
-        return lowest_far(tree, address);
-    }
-    let mut walk = tree.walk();
-    if !walk.down(index(address, 4)) {
-        return (walk.mark(label(address, 4)), 4);
-    }
-    if !walk.down(index(address, 3)) {
-        return (walk.mark(label(address, 3)), 3);
-    }
-    if !walk.down(index(address, 2)) {
-        return (walk.mark(label(address, 2)), 2);
-    }
-    (walk.mark(label(address, 1)), 1)
 }
 
-/// As [`lowest`], with 5 levels.
-#[cold]
-#[inline(never)]
-fn lowest_far<H: FrameHal>(tree: &mut FrameTree<H>, address: u64) -> (TableMut<'_, H>, u32) {
-    let mut walk = tree.walk();
-    let mut level = 5;
-    while level > 1 && walk.down(index(address, level)) {
-        level -= 1;
-    }
-    (walk.mark(label(address, level)), level)
-}
-
-/// The table of this level that holds an address, which is then marked, if there is one.
+/// The table of this level (1, 2 or 3) that holds an address that is not too wide, if there is one.
 #[inline(always)]
 pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
     format: &Format,
     address: u64,
 ) -> Option<TableMut<'a, H>> {
+    if LEVEL < 3 {
+        let table = directory(tree, format, address).ok()?;
+        return if LEVEL == 2 { Some(table) } else { table.into_child(index(address, 2)).ok() };
+    }
     if tree.label() == label(address, LEVEL) {
         return Some(tree.marked_mut());
     }
     let mut walk = tree.walk();
-    let near = address < format.near;
-    let found = (near || walk.down(index(address, 5)))
-        && walk.down(index(address, 4))
-        && (LEVEL == 3 || walk.down(index(address, 3)))
-        && (LEVEL >= 2 || walk.down(index(address, 2)));
+    let near = address < format.near || format.far_index(address).is_some_and(|i| walk.down(i));
+    let found = near && walk.down(index(address, 4));
     if found { Some(walk.mark(label(address, LEVEL))) } else { None }
 }

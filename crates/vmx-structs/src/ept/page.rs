@@ -8,9 +8,9 @@
 //! accessed flag is as it was when the entry was looked at: a guest that reads while its page goes away may have read
 //! just before as well.
 
-use frame_core::{FrameHal, FrameStack, PhysAddr, TableMut};
+use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut};
 
-use super::entry::{EptLeaf, index, leaf_word, slot_mask};
+use super::entry::{EptLeaf, LARGE, index, leaf_word};
 use super::format::Format;
 use super::lookup::lowest;
 use super::{Ept, EptAttributes, EptError, Invalidation, is_empty};
@@ -25,31 +25,25 @@ impl<H: FrameHal> Ept<H> {
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
         let address = guest.as_u64();
-        let leaf = self.take_page(guest)?;
-        let is_last = is_empty(&self.format, self.tree.marked(), index(address, leaf.level()));
+        let Some((leaf, table)) = take_page(&mut self.tree, &self.format, address) else {
+            return Err(self.no_page(guest));
+        };
+        let is_last = is_empty(&self.format, table.words(), leaf.index());
         let retired = if is_last { self.prune(address) } else { FrameStack::new() };
         Ok((leaf, self.owed(true, retired)))
+    }
+
+    /// Why there is no page that starts at an address.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn no_page(&self, guest: GuestPhysAddr) -> EptError {
+        self.leaf_at(guest).err().unwrap_or(EptError::NotMapped { guest })
     }
 
     /// Whether the table of this level at an address is there and maps nothing.
     pub(super) fn is_empty_at(&mut self, address: u64, level: u32) -> bool {
         let (table, found) = lowest(&mut self.tree, &self.format, address);
-        found == level && is_empty(&self.format, table.words(), 0)
-    }
-
-    /// Takes the page that starts at `guest` out of its table, which is then marked.
-    #[inline(always)]
-    pub(super) fn take_page(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
-        let (address, format) = (guest.as_u64(), &self.format);
-        if address & format.beyond != 0 {
-            return Err(EptError::GuestTooWide { guest, width: self.config.guest_width() });
-        }
-        match lowest(&mut self.tree, format, address) {
-            (table, 1) => take_leaf::<1, H>(format, table, guest),
-            (table, 2) => take_leaf::<2, H>(format, table, guest),
-            (table, 3) => take_leaf::<3, H>(format, table, guest),
-            _ => Err(EptError::NotMapped { guest }),
-        }
+        found.number == level && is_empty(&self.format, table.words(), 0)
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.
@@ -77,10 +71,10 @@ impl<H: FrameHal> Ept<H> {
         let leaf = self.leaf_at(guest)?;
         let host = self.config.check_host(host, leaf.size().bytes(), leaf.size())?;
         let (mut table, level) = lowest(&mut self.tree, &self.format, guest.as_u64());
-        let word = leaf_word(bits, host, level);
-        let old =
-            table.swap(index(guest.as_u64(), level), word).map_err(|_| EptError::NotMapped { guest })?;
-        let old = EptLeaf::new(guest.as_u64(), level, old).unwrap_or(leaf);
+        let word = leaf_word(bits, host, level.number);
+        let old = table.swap(index(guest.as_u64(), level.number), word);
+        let old = old.map_err(|_| EptError::NotMapped { guest })?;
+        let old = EptLeaf::new(guest.as_u64(), level.number, old).unwrap_or(leaf);
         Ok((old, self.owed(true, FrameStack::new())))
     }
 
@@ -98,29 +92,33 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// Takes the page that starts at `guest` out of a table of this level.
+/// Takes the page that starts at an address out of its table, and gives both.
 #[inline(always)]
-fn take_leaf<const LEVEL: u32, H: FrameHal>(
+pub(super) fn take_page<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
     format: &Format,
-    mut table: TableMut<'_, H>,
-    guest: GuestPhysAddr,
-) -> Result<EptLeaf, EptError> {
-    let (address, level) = (guest.as_u64(), LEVEL);
-    let i = index(address, level);
-    let word = table.word(i);
-    let Some(mut leaf) = format.leaf(address, level, word) else {
-        return Err(EptError::NotMapped { guest });
+    address: u64,
+) -> Option<(EptLeaf, TableMut<'a, H>)> {
+    let (mut table, level) = lowest(tree, format, address);
+    let i = match level.number {
+        1 => index(address, 1),
+        2 => index(address, 2),
+        3 => index(address, 3),
+        _ => return None,
     };
-    if address & slot_mask(level) != 0 {
-        return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
+    let slot = table.plain(i)?;
+    let word = slot.word();
+    let maps = format.is_present(word) && (level.number == 1 || word & LARGE != 0);
+    if !maps || address & level.mask != 0 {
+        return None;
     }
-    if format.may_get_dirty(word) {
-        let old = table.swap(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-        leaf = EptLeaf::new(address, level, old).unwrap_or(leaf);
+    let word = if format.may_get_dirty(word) {
+        slot.swap(format.vacant).ok()?
     } else {
-        table.set(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-    }
-    Ok(leaf)
+        slot.set(format.vacant).ok()?;
+        word
+    };
+    Some((EptLeaf::at(address, level, word)?, table))
 }
 
 /// Unlinks the tables on the way to an address that map nothing, the lowest first.

@@ -15,7 +15,7 @@ use frame_core::{FrameHal, FrameStack, TableMut, TableRef};
 use super::change::{Change, Changer, Plan};
 use super::entry::{ACCESSED, ADDRESS, DIRTY, index, leaf_word, shift};
 use super::format::Format;
-use super::lookup::lowest;
+use super::lookup::table_at;
 use super::{Ept, EptAttributes, EptError, EptFlags, Invalidation};
 use crate::{GuestPhysAddr, GuestRange};
 
@@ -45,20 +45,27 @@ impl<H: FrameHal> Ept<H> {
         range: GuestRange,
         attributes: EptAttributes,
     ) -> Result<bool, EptError> {
-        let (first, format) = (range.start().as_u64(), &self.format);
-        if range.count() == 1 && first & format.beyond == 0 {
-            if let (Some(bits), (mut table, 1)) =
-                (format.encode(attributes), lowest(&mut self.tree, format, first))
-            {
-                let i = index(first, 1);
-                if format.is_present(table.word(i)) {
-                    return Ok(reprotect(format, &mut table, i, 1, bits));
-                }
-            }
+        if let Some(restricted) = self.protect_page(range, attributes) {
+            return Ok(restricted);
         }
         self.protect_closely(range, attributes)
     }
 
+    /// If the range is one page of 4 KiB, and nothing is wrong.
+    #[inline(always)]
+    fn protect_page(&mut self, range: GuestRange, attributes: EptAttributes) -> Option<bool> {
+        let (address, format) = (range.start().as_u64(), &self.format);
+        if range.count() != 1 {
+            return None;
+        }
+        let bits = format.encode(attributes)?;
+        let mut table = table_at::<1, H>(&mut self.tree, format, address)?;
+        let i = index(address, 1);
+        let word = table.word(i);
+        if format.is_present(word) { Some(reprotect_word(format, &mut table, i, 1, word, bits)) } else { None }
+    }
+
+    #[cold]
     #[inline(never)]
     fn protect_closely(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<bool, EptError> {
         let bits = attributes.encode(&self.config)?;
@@ -84,9 +91,22 @@ pub(super) fn reprotect<H: FrameHal>(
     bits: u64,
 ) -> bool {
     let word = table.word(i);
+    reprotect_word(format, table, i, level, word, bits)
+}
+
+/// As `reprotect`, of a leaf that was read as `word`.
+#[inline(always)]
+fn reprotect_word<H: FrameHal>(
+    format: &Format,
+    table: &mut TableMut<'_, H>,
+    i: usize,
+    level: u32,
+    word: u64,
+    bits: u64,
+) -> bool {
     let new = leaf_word(bits, word & ADDRESS, level) | word & (ACCESSED | DIRTY);
     if (word ^ new) & !LOW == 0 {
-        table.set_low_byte(i, new as u8);
+        table.set_low_bytes(i..i + 1, new as u8);
         restricts(word, new)
     } else {
         reprotect_high(format, table, i, word, new)

@@ -21,6 +21,7 @@ use log::error;
 
 use super::entry::{ENTRIES, index, shift};
 use super::lookup::label;
+use super::page::take_page;
 use super::{Ept, EptAttributes, EptError, EptLeaf, Invalidation};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
@@ -38,14 +39,15 @@ struct Suspects {
 impl Suspects {
     const NONE: Self = Self { above: 0, bits: [0; WORDS] };
 
-    /// Notes the table of this level that an address lies in, if it lies below the same table as the others.
+    /// Notes the table of this level that an address lies in, below the same table as the others.
     #[inline(always)]
     fn note(&mut self, address: u64, level: u32) -> bool {
-        if self.above != label(address, level + 1) {
-            return false;
-        }
         let i = index(address, level + 1);
-        self.bits[i / 64] |= 1 << (i % 64);
+        let (word, bit) = (&mut self.bits[i / 64], 1 << (i % 64));
+        // Looked at first: to write what is there already would make each page wait for the one before.
+        if *word & bit == 0 {
+            *word |= bit;
+        }
         true
     }
 
@@ -130,11 +132,18 @@ impl<H: FrameHal> EptSession<'_, H> {
     /// As there. What the session did before stays.
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
-        let leaf = self.ept.take_page(guest)?;
+        let address = guest.as_u64();
+        let taken = take_page(&mut self.ept.tree, &self.ept.format, address);
+        let Some((leaf, _)) = taken else { return Err(self.ept.no_page(guest)) };
         self.needed = true;
-        let (address, level) = (guest.as_u64(), leaf.level());
-        if !self.suspects.note(address, level) {
-            self.suspect_elsewhere(address, level);
+        // The table of a page of 4 KiB lies below the one that is marked now.
+        let noted = match leaf.level() {
+            1 => self.suspects.above == self.ept.tree.label() && self.suspects.note(address, 1),
+            2 => self.suspects.above == label(address, 3) && self.suspects.note(address, 2),
+            _ => self.suspects.above == label(address, 4) && self.suspects.note(address, 3),
+        };
+        if !noted {
+            self.suspect_elsewhere(address, leaf.level());
         }
         Ok(leaf)
     }
@@ -157,7 +166,9 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn protect(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<(), EptError> {
         // Tables that may be empty are gaps like vacant entries above them: the same is refused.
-        self.needed |= self.ept.protect_pages(range, attributes)?;
+        if self.ept.protect_pages(range, attributes)? {
+            self.needed = true;
+        }
         Ok(())
     }
 
@@ -218,6 +229,7 @@ impl<H: FrameHal> EptSession<'_, H> {
     }
 
     /// Looks whether the tables that were noted are empty, and begins with another.
+    #[cold]
     #[inline(never)]
     fn suspect_elsewhere(&mut self, address: u64, level: u32) {
         self.settle();

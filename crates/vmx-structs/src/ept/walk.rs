@@ -370,9 +370,6 @@ impl<H: FrameHal> Ept<H> {
     #[cold]
     #[inline(never)]
     fn translate_slow(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
-        if let Some(translation) = self.translate_far(guest.as_u64(), access) {
-            return Ok(translation);
-        }
         walk(self.config(), guest, access, self.tree.words(), step)
     }
 
@@ -404,9 +401,9 @@ impl<H: FrameHal> Ept<H> {
 }
 
 fn step<H: FrameHal>(table: &mut TableRef<'_, H>, i: usize) -> Result<u64, EptFault> {
-    let (word, child) = table.follow(i);
-    if let Some(child) = child {
+    let entry = table.entry(i);
+    if let Some(child) = entry.child() {
         *table = child;
     }
-    Ok(word)
+    Ok(entry.word())
 }
