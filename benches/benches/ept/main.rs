@@ -38,7 +38,7 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("ept/{}", row.name));
         group.throughput(Throughput::Elements(row.operations()));
         one::<Ours>(&mut group, row);
-        if row.in_session() {
+        if row.together().is_some() {
             one::<InSession>(&mut group, row);
         }
         one::<Peer>(&mut group, row);

@@ -15,7 +15,7 @@ pub(crate) fn print() {
     let picked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| picked.is_empty() || picked.iter().any(|word| name.contains(word));
     println!("ns for each page; a ratio above 1 means that vmx-structs is faster than the peer by so much");
-    println!("{:<32}{:>14}{:>22}{:>8}", "", "vmx-structs", "page_table_multiarch", "ratio");
+    println!("{:<40}{:>14}{:>22}{:>8}", "", "vmx-structs", "page_table_multiarch", "ratio");
     for (row, rounds) in ROWS.iter().map(|row| (row, ROUNDS)).chain(LARGE_ROWS.iter().map(|row| (row, 3))) {
         if !wanted(row.name) {
             continue;
@@ -23,7 +23,7 @@ pub(crate) fn print() {
         let pages = row.pages();
         let mut times = [const { Vec::new() }; 3];
         for round in 0..rounds {
-            let session = row.in_session().then(|| timed::<InSession>(row, &pages));
+            let session = row.together().map(|_| timed::<InSession>(row, &pages));
             let ours = timed::<Ours>(row, &pages);
             let peer = timed::<Peer>(row, &pages);
             if round > 0 {
@@ -34,9 +34,10 @@ pub(crate) fn print() {
         }
         let [session, ours, peer] =
             times.map(|times| (!times.is_empty()).then(|| median(times) / row.operations() as f64));
-        for (time, by) in [(session, ", in a session"), (ours, if session.is_some() { ", alone" } else { "" })] {
+        let alone = if session.is_some() { ", alone" } else { "" };
+        for (time, by) in [(session, row.together().unwrap_or("")), (ours, alone)] {
             let (Some(time), Some(peer)) = (time, peer) else { continue };
-            println!("{:<32}{time:>14.2}{peer:>22.2}{:>8.2}", format!("{}{by}", row.name), peer / time);
+            println!("{:<40}{time:>14.2}{peer:>22.2}{:>8.2}", format!("{}{by}", row.name), peer / time);
         }
     }
     for (name, set_up) in bitmaps::ROWS.iter().filter(|(name, _)| wanted(name)) {
@@ -45,7 +46,7 @@ pub(crate) fn print() {
             set_up();
             (processor_time() - start).as_nanos()
         });
-        println!("{name:<32}{:>14.2}", median(times.collect()));
+        println!("{name:<40}{:>14.2}", median(times.collect()));
     }
 }
 

@@ -23,8 +23,8 @@ pub(crate) type Page = (u64, u64);
 pub(crate) trait Tables: Sized {
     const NAME: &'static str;
 
-    /// Empty. `flags`: the processor sets accessed and dirty flags, which ours then keeps.
-    fn new(flags: bool) -> Self;
+    /// Empty. `flags`: the processor sets accessed and dirty flags, which ours then keeps. `span`: bytes of guest memory.
+    fn new(flags: bool, span: u64) -> Self;
     fn map(&mut self, pages: &[Page], size: PageSize);
     fn unmap(&mut self, pages: &[Page]);
     /// Makes them read-only.
@@ -45,7 +45,7 @@ pub(crate) struct Ours(Ept<Host>);
 impl Tables for Ours {
     const NAME: &'static str = "vmx-structs";
 
-    fn new(flags: bool) -> Self {
+    fn new(flags: bool, _: u64) -> Self {
         let newest = CpuModel::by_id("everything").expect("a model of this name").capabilities();
         let config = EptConfig::new(&newest).expect("EPT").with_accessed_dirty(flags).expect("flags");
         Self(Ept::new(config).expect("a frame"))
@@ -121,22 +121,22 @@ impl Tables for Ours {
     }
 }
 
-/// Ours with one session for all pages, as the peer has one cursor; the rest as [`Ours`].
-pub(crate) struct InSession(Ours);
+/// Ours with one session for all pages, as the peer has one cursor, or one view of the guest's memory; the rest as
+/// [`Ours`].
+pub(crate) struct InSession(Ours, GuestRange);
 
 impl Tables for InSession {
-    const NAME: &'static str = "vmx-structs, session";
+    const NAME: &'static str = "vmx-structs, session or view";
 
-    fn new(flags: bool) -> Self {
-        Self(Ours::new(flags))
+    fn new(flags: bool, span: u64) -> Self {
+        Self(Ours::new(flags, span), range(0, span))
     }
 
     #[inline(never)]
     fn map(&mut self, pages: &[Page], size: PageSize) {
         let mut session = self.0.0.session();
         for &(guest, host) in pages {
-            let mapped =
-                session.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
+            let mapped = session.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
             mapped.expect("vacant");
         }
         session.finish().waive();
@@ -161,12 +161,29 @@ impl Tables for InSession {
         session.finish().waive();
     }
 
+    #[inline(never)]
     fn query(&self, pages: &[Page]) -> u64 {
-        self.0.query(pages)
+        let view = self.0.0.view(self.1).expect("a range of the guest");
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let guest = GuestPhysAddr::new(guest);
+            let leaf = view.query(guest).expect("mapped");
+            sum = sum.wrapping_add(leaf.host_at(guest).as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(leaf.flags().contains(EptFlags::WRITE)));
+        }
+        sum
     }
 
+    #[inline(never)]
     fn translate(&self, pages: &[Page]) -> u64 {
-        self.0.translate(pages)
+        let view = self.0.0.view(self.1).expect("a range of the guest");
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let seen = view.translate(GuestPhysAddr::new(guest), EptAccess::READ).expect("allowed");
+            sum = sum.wrapping_add(seen.host.as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(seen.flags.contains(EptFlags::WRITE)));
+        }
+        sum
     }
 
     fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
@@ -218,7 +235,7 @@ const ALL: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(Ma
 impl Tables for Peer {
     const NAME: &'static str = "page_table_multiarch";
 
-    fn new(_: bool) -> Self {
+    fn new(_: bool, _: u64) -> Self {
         Self(PageTable64::try_new().expect("a frame"))
     }
 

@@ -46,9 +46,13 @@ impl Row {
         self.span / self.size.bytes()
     }
 
-    /// Whether a session can do it: changes of pages one by one.
-    pub(crate) fn in_session(&self) -> bool {
-        matches!(self.work, Work::Map | Work::Unmap | Work::Protect)
+    /// In what ours can do it, beside alone: changes of pages one by one in a session, lookups in a view.
+    pub(crate) fn together(&self) -> Option<&'static str> {
+        match self.work {
+            Work::Map | Work::Unmap | Work::Protect => Some(", in a session"),
+            Work::Query | Work::Translate => Some(", in a view"),
+            _ => None,
+        }
     }
 
     pub(crate) fn pages(&self) -> Pages {
@@ -81,7 +85,7 @@ pub(crate) struct Pages(Vec<Page>);
 
 /// Tables in the state from which a row starts.
 pub(crate) fn prepared<T: Tables>(row: &Row, _: &Pages) -> T {
-    let mut tables = T::new(row.flags);
+    let mut tables = T::new(row.flags, row.span);
     if !matches!(row.work, Work::Map | Work::MapRange) {
         tables.map_range(0, host_of(row.size), row.span);
     }

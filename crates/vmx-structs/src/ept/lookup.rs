@@ -10,12 +10,12 @@
 //! on the way: the next change in the same gibibyte need not walk to there. Its label is the first address that the table
 //! serves, and in the low bits the level.
 
-use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut};
+use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef};
 
 use super::entry::{ADDRESS, Level, index, leaf_word, slot_mask};
 use super::format::Format;
 use super::walk::needed;
-use super::{Ept, EptAccess, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
+use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
 use crate::{GuestPhysAddr, PageSize};
 
 impl<H: FrameHal> Ept<H> {
@@ -27,19 +27,13 @@ impl<H: FrameHal> Ept<H> {
         if address >= format.near {
             table = table.child(format.far_index(address)?)?;
         }
-        let table = table.child(index(address, 4))?;
-        let entry = table.entry(index(address, 3));
-        let Some(table) = entry.child() else { return format.leaf(address, 3, entry.word()) };
-        let entry = table.entry(index(address, 2));
-        let Some(table) = entry.child() else { return format.leaf(address, 2, entry.word()) };
-        format.leaf(address, 1, table.word(index(address, 1)))
+        below_4(table, address, &|word, level| format.leaf(address, level, word))
     }
 
     /// The translation, if all is as it mostly is: no entry was edited, so those on the way allow everything, and a leaf
     /// that can be read allows the access.
     #[inline(always)]
     pub(super) fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        let required = needed(&self.config, access).bits() | EptFlags::READ.bits();
         let format = &self.format;
         let mut table = self.tree.words();
         if address >= self.plain {
@@ -48,12 +42,8 @@ impl<H: FrameHal> Ept<H> {
             }
             table = table.child(format.far_index(address)?)?;
         }
-        let table = table.child(index(address, 4))?;
-        let entry = table.entry(index(address, 3));
-        let Some(table) = entry.child() else { return translation::<3>(address, entry.word(), required) };
-        let entry = table.entry(index(address, 2));
-        let Some(table) = entry.child() else { return translation::<2>(address, entry.word(), required) };
-        translation::<1>(address, table.word(index(address, 1)), required)
+        let required = required(&self.config, access);
+        below_4(table, address, &|word, level| translation(address, word, level, required))
     }
 
     /// The lowest table that holds all of `first..=last`, and its level.
@@ -72,17 +62,59 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
+/// Goes down from a table of level 4 to the entry that maps the page of an address, or does not: `leaf` gets it, with its
+/// level.
 #[inline(always)]
-fn translation<const LEVEL: u32>(address: u64, word: u64, required: u64) -> Option<EptTranslation> {
-    let required = leaf_word(required, 0, LEVEL);
-    if word & required != required {
+pub(super) fn below_4<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    below_3(table.child(index(address, 4))?, address, leaf)
+}
+
+/// As [`below_4`], from a table of level 3.
+#[inline(always)]
+pub(super) fn below_3<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    let entry = table.entry(index(address, 3));
+    let Some(table) = entry.child() else { return leaf(entry.word(), 3) };
+    below_2(table, address, leaf)
+}
+
+/// As [`below_4`], from a table of level 2.
+#[inline(always)]
+pub(super) fn below_2<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    let entry = table.entry(index(address, 2));
+    let Some(table) = entry.child() else { return leaf(entry.word(), 2) };
+    leaf(table.word(index(address, 1)), 1)
+}
+
+/// What a leaf must allow for an access to go the short way.
+#[inline(always)]
+pub(super) fn required(config: &EptConfig, access: EptAccess) -> u64 {
+    (needed(config, access) | EptFlags::READ).bits()
+}
+
+/// What an entry of level 1, 2 or 3 makes of an address, if it is a leaf that allows what is required.
+#[inline(always)]
+pub(super) fn translation(address: u64, word: u64, level: u32, required: u64) -> Option<EptTranslation> {
+    let required = leaf_word(required, 0, level);
+    if word & required != required || !EptMemoryType::is_in(word) {
         return None;
     }
     Some(EptTranslation {
-        host: PhysAddr::from((word & ADDRESS | address & slot_mask(LEVEL)) as usize),
-        size: PageSize::of_level(LEVEL)?,
+        host: PhysAddr::from((word & ADDRESS | address & slot_mask(level)) as usize),
+        size: PageSize::of_level(level)?,
         flags: EptFlags::from_bits_truncate(word),
-        memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)?,
+        memory_type: EptMemoryType::in_leaf(word),
     })
 }
 

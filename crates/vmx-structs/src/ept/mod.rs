@@ -44,6 +44,7 @@ mod pointer;
 mod protect;
 mod qualification;
 mod session;
+mod view;
 mod walk;
 
 use core::fmt;
@@ -59,6 +60,7 @@ pub use leaves::{EptLeaves, EptRun, EptRuns};
 pub use pointer::{EPTPointer, EptLevels, EptPointer, EptPointerError};
 pub use qualification::EptQualification;
 pub use session::EptSession;
+pub use view::EptView;
 pub use walk::{
     EptAccess, EptFault, EptMisconfiguration, EptTranslation, EptViolation, GuestPaging,
     MisconfigurationCause, walk_ept,

@@ -47,6 +47,7 @@ impl<H: FrameHal> Ept<H> {
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.
+    #[cold]
     #[inline(never)]
     pub(super) fn prune(&mut self, address: u64) -> FrameStack<H> {
         let mut retired = FrameStack::new();

@@ -62,7 +62,11 @@ impl<H: FrameHal> Ept<H> {
         let mut table = table_at::<1, H>(&mut self.tree, format, address)?;
         let i = index(address, 1);
         let word = table.word(i);
-        if format.is_present(word) { Some(reprotect_word(format, &mut table, i, 1, word, bits)) } else { None }
+        if format.is_present(word) {
+            Some(reprotect_word(format, &mut table, i, 1, word, bits))
+        } else {
+            None
+        }
     }
 
     #[cold]

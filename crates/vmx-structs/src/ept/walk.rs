@@ -369,7 +369,11 @@ impl<H: FrameHal> Ept<H> {
 
     #[cold]
     #[inline(never)]
-    fn translate_slow(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+    pub(super) fn translate_slow(
+        &self,
+        guest: GuestPhysAddr,
+        access: EptAccess,
+    ) -> Result<EptTranslation, EptFault> {
         walk(self.config(), guest, access, self.tree.words(), step)
     }
 
