@@ -50,7 +50,8 @@ impl Row {
     pub(crate) fn together(&self) -> Option<&'static str> {
         match self.work {
             Work::Map | Work::Unmap | Work::Protect => Some(", in a session"),
-            Work::Query | Work::Translate => Some(", in a view"),
+            // A view of more has nothing to save.
+            Work::Query | Work::Translate if self.span <= 512 * G => Some(", in a view"),
             _ => None,
         }
     }

@@ -9,14 +9,14 @@ use core::fmt;
 use frame_core::{FrameHal, TableRef};
 
 use super::entry::index;
-use super::lookup::{below_2, below_3, below_4, required, translation};
+use super::lookup::{below_2, below_3, required, translation};
 use super::{Ept, EptAccess, EptError, EptFault, EptLeaf, EptTranslation};
 use crate::{GuestPhysAddr, GuestRange};
 
 /// Lookups in a part of the guest: see [`Ept::view`].
 pub struct EptView<'a, H: FrameHal> {
     ept: &'a Ept<H>,
-    /// The table that all lookups in the part go through: of level 2, 3 or 4.
+    /// The table that all lookups in the part go through: of level 2 or 3.
     table: TableRef<'a, H>,
     level: u32,
     first: u64,
@@ -25,8 +25,8 @@ pub struct EptView<'a, H: FrameHal> {
 }
 
 impl<H: FrameHal> Ept<H> {
-    /// A view of a part of the guest, in which lookups are faster, the more so the smaller it is: the fewest tables are
-    /// walked for what lies within one gibibyte. Addresses beyond are looked up as well.
+    /// A view of a part of the guest, in which lookups are faster: by one table where it does not cross a border of
+    /// 512 GiB, by two where it does not cross one of 1 GiB. Addresses beyond are looked up as well, as without a view.
     ///
     /// ```
     /// # use frame_core::FrameHal;
@@ -47,7 +47,7 @@ impl<H: FrameHal> Ept<H> {
             table = child;
             level -= 1;
         }
-        let reach = if level <= 4 && !self.edited { Some(last - first) } else { None };
+        let reach = if level <= 3 && !self.edited { Some(last - first) } else { None };
         Ok(EptView { ept: self, table, level, first, reach })
     }
 }
@@ -100,11 +100,7 @@ impl<H: FrameHal> EptView<'_, H> {
 
     #[inline(always)]
     fn descend<T>(&self, address: u64, leaf: &impl Fn(u64, u32) -> Option<T>) -> Option<T> {
-        match self.level {
-            2 => below_2(self.table, address, leaf),
-            3 => below_3(self.table, address, leaf),
-            _ => below_4(self.table, address, leaf),
-        }
+        if self.level == 2 { below_2(self.table, address, leaf) } else { below_3(self.table, address, leaf) }
     }
 }
 

@@ -353,7 +353,7 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// The access would be a violation or a misconfiguration.
-    #[inline]
+    #[inline(always)]
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         match self.translate_fast(guest.as_u64(), access) {
             Some(translation) => Ok(translation),
