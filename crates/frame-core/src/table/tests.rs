@@ -1,5 +1,5 @@
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::{FrameLayout, PhysFrames, VirtAddr};
@@ -38,8 +38,26 @@ unsafe impl FrameHal for Hal {
     }
 }
 
+/// Tests that look at what lives, or make some of it, run one after the other.
+struct Turn;
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+fn turn() -> Turn {
+    while TAKEN.swap(true, Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    Turn
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_tree_owns_what_it_links_and_nothing_else_can_forge_it() {
+    let _turn = turn();
     let mut root = FrameTable::<Hal>::new(!0).unwrap();
     assert!((0..WORDS).all(|i| root.words().word(i) == !OWNED), "no word is born an owner");
     for i in 0..WORDS {
@@ -90,4 +108,53 @@ fn a_tree_owns_what_it_links_and_nothing_else_can_forge_it() {
     assert_eq!(LIVE.load(Ordering::Relaxed), 1 + 512);
     drop(root);
     assert_eq!(LIVE.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_bookmark_goes_back_to_the_root_before_a_table_above_it_can_change() {
+    let _turn = turn();
+    let mut middle = FrameTable::<Hal>::new(0).unwrap();
+    for i in [1, 2] {
+        middle.words_mut().link(i, FrameTable::new(i as u64).unwrap(), 7).unwrap();
+    }
+    let mut root = FrameTable::<Hal>::new(0).unwrap();
+    root.words_mut().link(3, middle, 7).unwrap();
+    let mut tree = FrameTree::new(root);
+    assert_eq!((tree.label(), tree.marked().word(0)), (0, 0));
+
+    let mut walk = tree.walk();
+    assert!(!walk.down(4) && walk.down(3) && !walk.down(3));
+    walk.mark(9).set(100, 0x10).unwrap();
+    assert_eq!((tree.label(), tree.marked().word(100)), (9, 0x10));
+    // What lies below the marked table may go.
+    let leaf = tree.marked_mut().unlink(1, 0).unwrap();
+    assert_eq!(leaf.words().word(5), 1);
+    drop(leaf);
+    assert_eq!(tree.label(), 9);
+    assert_eq!(tree.marked_mut().into_child(2).unwrap().word(5), 2);
+    // A walk that is given up leaves the bookmark.
+    assert!(tree.walk().down(3));
+    assert_eq!(tree.label(), 9);
+    // What lies above it is given out with the bookmark gone.
+    let middle = tree.words_mut().unlink(3, 0).unwrap();
+    assert_eq!((tree.label(), tree.marked().word(3)), (0, 0));
+    drop(middle);
+    assert_eq!(tree.marked_mut().word(3), 0);
+}
+
+#[test]
+fn low_bytes_of_a_range_change_and_nothing_else() {
+    let _turn = turn();
+    let mut table = FrameTable::<Hal>::new(0xabcd_ef12).unwrap();
+    table.words_mut().link(5, FrameTable::new(0).unwrap(), 0x307).unwrap();
+    let link = table.words().word(5);
+    table.words_mut().set_low_bytes(4..7, 0x34);
+    assert_eq!(table.words().word(3), 0xabcd_ef12);
+    assert_eq!((table.words().word(4), table.words().word(6)), (0xabcd_ef34, 0xabcd_ef34));
+    assert_eq!(table.words().word(5), link & !0xff | 0x34);
+    assert_eq!(table.words().gather(3..5), (0xabcd_ef12 & 0xabcd_ef34, 0xabcd_ef12 | 0xabcd_ef34));
+    assert_eq!(table.words().gather(3..3), (u64::MAX, 0));
+    assert!(table.words_mut().plain(5).is_none());
+    assert_eq!(table.words_mut().plain(4).unwrap().swap(8), Ok(0xabcd_ef34));
+    assert_eq!(table.words_mut().plain(4).unwrap().set(TABLE), Err(OwnedWord));
 }
