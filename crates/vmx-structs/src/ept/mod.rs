@@ -14,18 +14,22 @@
 //!   operation first looks whether it can succeed and takes all the frames that it will need; then it changes.
 //! - **Nothing leaks, nothing is reused early**: a table belongs to the entry that points to it. A table that becomes
 //!   empty is unlinked and handed out in the [`Invalidation`], which frees it after the INVEPT.
+//! - **No dirty flag is lost**: what [`Ept::unmap`] returns has the flag of a write that a processor made at that moment.
 //! - **Only what the processor takes**: addresses, sizes and attributes are checked against the [`EptConfig`], so no
 //!   operation (but [`edit_entry`](Ept::edit_entry), which is for tests of processors) makes a misconfiguration.
 //!
 //! # Invariants
 //!
 //! - an entry owns a table, or maps a page, or is *vacant*: not present, and equal to the configuration's vacant word;
-//! - no table but the highest has vacant entries alone;
+//! - no table but the highest has vacant entries alone, outside a session;
 //! - entries that own a table allow everything; the leaf decides.
+//!
+//! Many changes owe one INVEPT in a [session](EptSession); many lookups start further down in a [view](EptView).
 //!
 //! Entries are changed while processors may walk them: each change is one atomic store or exchange, and a table is
 //! filled before it is linked.
 
+mod access;
 mod attributes;
 mod change;
 mod config;
@@ -33,6 +37,7 @@ mod dirty;
 mod edit;
 mod entry;
 mod error;
+mod fault;
 mod format;
 mod invalidation;
 mod leaves;
@@ -51,20 +56,19 @@ use core::fmt;
 
 use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree, TableRef};
 
+pub use access::{EptAccess, GuestPaging};
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
 pub use config::{EptConfig, EptConfigError};
 pub use entry::EptLeaf;
 pub use error::EptError;
+pub use fault::{EptFault, EptMisconfiguration, EptTranslation, EptViolation, MisconfigurationCause};
 pub use invalidation::Invalidation;
 pub use leaves::{EptLeaves, EptRun, EptRuns};
 pub use pointer::{EPTPointer, EptLevels, EptPointer, EptPointerError};
 pub use qualification::EptQualification;
 pub use session::EptSession;
 pub use view::EptView;
-pub use walk::{
-    EptAccess, EptFault, EptMisconfiguration, EptTranslation, EptViolation, GuestPaging,
-    MisconfigurationCause, walk_ept,
-};
+pub use walk::walk_ept;
 
 use entry::ENTRIES;
 use format::Format;

@@ -28,7 +28,7 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// The attributes are not supported, the range is too wide or has a gap, or there is no frame for a table.
-    #[inline]
+    #[inline(always)]
     pub fn protect(
         &mut self,
         range: GuestRange,
