@@ -32,21 +32,6 @@ pub(super) const fn slot_mask(level: u32) -> u64 {
     (1 << shift(level)) - 1
 }
 
-/// A level, with what follows from it: so that none of it is worked out again where the level is no constant.
-#[derive(Clone, Copy)]
-pub(super) struct Level {
-    pub(super) number: u32,
-    /// The last address minus the first of a slot.
-    pub(super) mask: u64,
-}
-
-impl Level {
-    #[inline(always)]
-    pub(super) const fn of(number: u32) -> Self {
-        Self { number, mask: slot_mask(number) }
-    }
-}
-
 /// The index of an address in a table of this level.
 #[inline]
 pub(super) const fn index(guest: u64, level: u32) -> usize {
@@ -124,13 +109,7 @@ impl EptLeaf {
         if level > 3 {
             return None;
         }
-        Self::at(guest, Level::of(level), word)
-    }
-
-    /// As `new`, of level 1, 2 or 3.
-    #[inline(always)]
-    pub(super) fn at(guest: u64, level: Level, word: u64) -> Option<Self> {
-        Some(Self { place: NonZeroU64::new(guest & !level.mask | u64::from(level.number))?, word })
+        Some(Self { place: NonZeroU64::new(guest & !slot_mask(level) | u64::from(level))?, word })
     }
 
     #[inline]

@@ -12,7 +12,7 @@
 
 use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef};
 
-use super::entry::{ADDRESS, Level, index, leaf_word, slot_mask};
+use super::entry::{ADDRESS, index, leaf_word, slot_mask};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -131,19 +131,19 @@ fn directory<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
     format: &Format,
     address: u64,
-) -> Result<TableMut<'a, H>, (TableMut<'a, H>, Level)> {
+) -> Result<TableMut<'a, H>, (TableMut<'a, H>, u32)> {
     if tree.label() == label(address, 2) {
         return Ok(tree.marked_mut());
     }
     let mut walk = tree.walk();
     if address >= format.near && !format.far_index(address).is_some_and(|i| walk.down(i)) {
-        return Err((walk.mark(0), Level::of(5)));
+        return Err((walk.mark(0), 5));
     }
     if !walk.down(index(address, 4)) {
-        return Err((walk.mark(label(address, 4)), Level::of(4)));
+        return Err((walk.mark(label(address, 4)), 4));
     }
     if !walk.down(index(address, 3)) {
-        return Err((walk.mark(label(address, 3)), Level::of(3)));
+        return Err((walk.mark(label(address, 3)), 3));
     }
     Ok(walk.mark(label(address, 2)))
 }
@@ -154,11 +154,11 @@ pub(super) fn lowest<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
     format: &Format,
     address: u64,
-) -> (TableMut<'a, H>, Level) {
+) -> (TableMut<'a, H>, u32) {
     match directory(tree, format, address) {
         Ok(table) => match table.into_child(index(address, 2)) {
-            Ok(table) => (table, Level::of(1)),
-            Err(table) => (table, Level::of(2)),
+            Ok(table) => (table, 1),
+            Err(table) => (table, 2),
         },
         Err(above) => above,
     }

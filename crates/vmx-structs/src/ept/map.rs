@@ -130,10 +130,10 @@ impl<H: FrameHal> Ept<H> {
         let (first, last) = config.page(guest, size)?;
         let start = config.check_host(host, size.bytes(), size)?;
         let (table, level) = lowest(&mut self.tree, &self.format, first);
-        let is_taken = match level.number.cmp(&size.level()) {
+        let is_taken = match level.cmp(&size.level()) {
             // Smaller pages are mapped there.
             Ordering::Less => true,
-            Ordering::Equal => self.format.is_present(table.word(index(first, level.number))),
+            Ordering::Equal => self.format.is_present(table.word(index(first, level))),
             // Tables are missing, or a larger page is mapped: the plan will see.
             Ordering::Greater => false,
         };

@@ -10,7 +10,7 @@
 
 use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut};
 
-use super::entry::{EptLeaf, LARGE, index, leaf_word};
+use super::entry::{EptLeaf, index, leaf_word, slot_mask};
 use super::format::Format;
 use super::lookup::lowest;
 use super::{Ept, EptAttributes, EptError, Invalidation, is_empty};
@@ -43,7 +43,7 @@ impl<H: FrameHal> Ept<H> {
     /// Whether the table of this level at an address is there and maps nothing.
     pub(super) fn is_empty_at(&mut self, address: u64, level: u32) -> bool {
         let (table, found) = lowest(&mut self.tree, &self.format, address);
-        found.number == level && is_empty(&self.format, table.words(), 0)
+        found == level && is_empty(&self.format, table.words(), 0)
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.
@@ -72,10 +72,10 @@ impl<H: FrameHal> Ept<H> {
         let leaf = self.leaf_at(guest)?;
         let host = self.config.check_host(host, leaf.size().bytes(), leaf.size())?;
         let (mut table, level) = lowest(&mut self.tree, &self.format, guest.as_u64());
-        let word = leaf_word(bits, host, level.number);
-        let old = table.swap(index(guest.as_u64(), level.number), word);
+        let word = leaf_word(bits, host, level);
+        let old = table.swap(index(guest.as_u64(), level), word);
         let old = old.map_err(|_| EptError::NotMapped { guest })?;
-        let old = EptLeaf::new(guest.as_u64(), level.number, old).unwrap_or(leaf);
+        let old = EptLeaf::new(guest.as_u64(), level, old).unwrap_or(leaf);
         Ok((old, self.owed(true, FrameStack::new())))
     }
 
@@ -100,17 +100,25 @@ pub(super) fn take_page<'a, H: FrameHal>(
     format: &Format,
     address: u64,
 ) -> Option<(EptLeaf, TableMut<'a, H>)> {
-    let (mut table, level) = lowest(tree, format, address);
-    let i = match level.number {
-        1 => index(address, 1),
-        2 => index(address, 2),
-        3 => index(address, 3),
-        _ => return None,
-    };
-    let slot = table.plain(i)?;
+    let (table, level) = lowest(tree, format, address);
+    match level {
+        1 => take_leaf::<1, H>(format, table, address),
+        2 => take_leaf::<2, H>(format, table, address),
+        3 => take_leaf::<3, H>(format, table, address),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn take_leaf<'a, const LEVEL: u32, H: FrameHal>(
+    format: &Format,
+    mut table: TableMut<'a, H>,
+    address: u64,
+) -> Option<(EptLeaf, TableMut<'a, H>)> {
+    let slot = table.plain(index(address, LEVEL))?;
     let word = slot.word();
-    let maps = format.is_present(word) && (level.number == 1 || word & LARGE != 0);
-    if !maps || address & level.mask != 0 {
+    let large = leaf_word(0, 0, LEVEL);
+    if !format.is_present(word) || word & large != large || address & slot_mask(LEVEL) != 0 {
         return None;
     }
     let word = if format.may_get_dirty(word) {
@@ -119,7 +127,7 @@ pub(super) fn take_page<'a, H: FrameHal>(
         slot.set(format.vacant).ok()?;
         word
     };
-    Some((EptLeaf::at(address, level, word)?, table))
+    Some((EptLeaf::new(address, LEVEL, word)?, table))
 }
 
 /// Unlinks the tables on the way to an address that map nothing, the lowest first.
