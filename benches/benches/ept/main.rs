@@ -1,7 +1,7 @@
 //! EPT tables beside the page tables of `page_table_multiarch`, the nearest peer, and the set-up of bitmaps.
 //!
 //! `cargo bench -p frame-benches --bench ept` runs it under criterion. On a machine that others use too, rather
-//! `cargo bench -p frame-benches --bench ept -- --ratios`: both are run in turn, and the table that it prints has the
+//! `cargo bench -p frame-benches --bench ept -- --ratios`: all are run in turn, and the table that it prints has the
 //! median of each and the ratio. A word behind that picks rows.
 //!
 //! Both take their tables from the same allocator, map the same pages with the same permissions, and before anything is

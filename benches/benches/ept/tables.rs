@@ -1,8 +1,9 @@
-//! The two contenders.
+//! The two contenders, ours in two ways: a call for each page, with the token that it gives ([`Ours`]), and in a session or
+//! a view ([`InSession`]), which is what the peer's cursor is to be compared with.
 //!
 //! What ours does beside what the peer does: it refuses what is misaligned, too wide or not supported by the processor
-//! (the peer rounds and masks); takes each entry by an atomic operation, for a processor may be setting flags in it; frees a
-//! table that becomes empty, and hands it out in the token for the INVEPT that each change owes; leaves the tables as they
+//! (the peer rounds and masks); takes an entry that may become dirty by an exchange, for a processor may be setting flags
+//! in it; frees a table that becomes empty, and hands it out in the token for the INVEPT that changes owe; leaves the tables as they
 //! were when a change fails half-way; has the depth of the tables and the meaning of their bits as data, where the peer
 //! has constants. The peer notes the pages for `INVLPG`, until they are too many.
 

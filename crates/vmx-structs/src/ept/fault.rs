@@ -32,7 +32,7 @@ pub enum EptFault {
     Violation(EptViolation),
     /// EPT misconfiguration: exit reason 49.
     Misconfiguration(EptMisconfiguration),
-    /// No verdict: the reader given to [`walk_ept`] had no such table.
+    /// No verdict: the reader given to [`walk_ept`](super::walk_ept) had no such table.
     Unreadable {
         /// The table.
         table: PhysAddr,
