@@ -9,6 +9,10 @@
 //! looks whether they are empty when it goes on to another part of the guest (another gibibyte, where pages of 4 KiB are
 //! taken out), or before anything that has to know.
 //!
+//! A session that is dropped without `finish` owes an INVEPT that nobody will execute: it logs an error, and its tables
+//! leak. One that is forgotten ([`core::mem::forget`]) leaks them too, and tables that map nothing may stay linked, which
+//! a map of a larger page in their place finds occupied; [`Ept::unmap_range`] over it takes them out.
+//!
 //! # Invariants
 //!
 //! - a table that may be empty is noted; no table is empty that is not;
