@@ -1,7 +1,7 @@
 //! EPT tables beside the page tables of `page_table_multiarch`, the nearest peer, and the set-up of bitmaps.
 //!
 //! `cargo bench -p frame-benches --bench ept` runs it under criterion. On a machine that others use too, rather
-//! `cargo bench -p frame-benches --bench ept -- --ratios`: both are run in turn, and the table that it prints has the
+//! `cargo bench -p frame-benches --bench ept -- --ratios`: all are run in turn, and the table that it prints has the
 //! median of each and the ratio. A word behind that picks rows.
 //!
 //! Both take their tables from the same allocator, map the same pages with the same permissions, and before anything is
@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
 
-use tables::{Ours, Peer, Tables};
+use tables::{InSession, Ours, Peer, Tables};
 use work::{ROWS, Row};
 
 fn main() {
     frames::start();
     work::verify::<Ours, Peer>();
+    work::verify::<InSession, Peer>();
     if std::env::args().any(|arg| arg == "--ratios") {
         ratios::print();
         return;
@@ -37,6 +38,9 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("ept/{}", row.name));
         group.throughput(Throughput::Elements(row.operations()));
         one::<Ours>(&mut group, row);
+        if row.together().is_some() {
+            one::<InSession>(&mut group, row);
+        }
         one::<Peer>(&mut group, row);
         group.finish();
     }

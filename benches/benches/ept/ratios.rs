@@ -1,10 +1,10 @@
-//! The comparison as a table: both contenders in turn, medians of the processor time that each took, and the ratio.
+//! The comparison as a table: all contenders in turn, medians of the processor time that each took, and the ratio.
 
 use std::time::Duration;
 
 use crate::{
     bitmaps,
-    tables::{Ours, Peer, Tables},
+    tables::{InSession, Ours, Peer, Tables},
     work::{self, LARGE_ROWS, ROWS},
 };
 
@@ -14,24 +14,31 @@ const ROUNDS: usize = 21;
 pub(crate) fn print() {
     let picked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let wanted = |name: &str| picked.is_empty() || picked.iter().any(|word| name.contains(word));
-    println!("ns for each page; a ratio above 1 means that vmx-structs is faster by so much");
-    println!("{:<32}{:>14}{:>24}{:>8}", "", "vmx-structs", "page_table_multiarch", "ratio");
+    println!("ns for each page; a ratio above 1 means that vmx-structs is faster than the peer by so much");
+    println!("{:<40}{:>14}{:>22}{:>8}", "", "vmx-structs", "page_table_multiarch", "ratio");
     for (row, rounds) in ROWS.iter().map(|row| (row, ROUNDS)).chain(LARGE_ROWS.iter().map(|row| (row, 3))) {
         if !wanted(row.name) {
             continue;
         }
         let pages = row.pages();
-        let mut times = [const { Vec::new() }; 2];
+        let mut times = [const { Vec::new() }; 3];
         for round in 0..rounds {
+            let session = row.together().map(|_| timed::<InSession>(row, &pages));
             let ours = timed::<Ours>(row, &pages);
             let peer = timed::<Peer>(row, &pages);
             if round > 0 {
-                times[0].push(ours.as_nanos());
-                times[1].push(peer.as_nanos());
+                times[0].extend(session.map(|time| time.as_nanos()));
+                times[1].push(ours.as_nanos());
+                times[2].push(peer.as_nanos());
             }
         }
-        let [ours, peer] = times.map(|times| median(times) / row.operations() as f64);
-        println!("{:<32}{ours:>14.2}{peer:>24.2}{:>8.2}", row.name, peer / ours);
+        let [session, ours, peer] =
+            times.map(|times| (!times.is_empty()).then(|| median(times) / row.operations() as f64));
+        let alone = if session.is_some() { ", alone" } else { "" };
+        for (time, by) in [(session, row.together().unwrap_or("")), (ours, alone)] {
+            let (Some(time), Some(peer)) = (time, peer) else { continue };
+            println!("{:<40}{time:>14.2}{peer:>22.2}{:>8.2}", format!("{}{by}", row.name), peer / time);
+        }
     }
     for (name, set_up) in bitmaps::ROWS.iter().filter(|(name, _)| wanted(name)) {
         let times = (0..1000).map(|_| {
@@ -39,7 +46,7 @@ pub(crate) fn print() {
             set_up();
             (processor_time() - start).as_nanos()
         });
-        println!("{name:<32}{:>14.2}", median(times.collect()));
+        println!("{name:<40}{:>14.2}", median(times.collect()));
     }
 }
 

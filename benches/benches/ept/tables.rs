@@ -1,8 +1,9 @@
-//! The two contenders.
+//! The two contenders, ours in two ways: a call for each page, with the token that it gives ([`Ours`]), and in a session or
+//! a view ([`InSession`]), which is what the peer's cursor is to be compared with.
 //!
 //! What ours does beside what the peer does: it refuses what is misaligned, too wide or not supported by the processor
-//! (the peer rounds and masks); takes each entry by an atomic operation, for a processor may be setting flags in it; frees a
-//! table that becomes empty, and hands it out in the token for the INVEPT that each change owes; leaves the tables as they
+//! (the peer rounds and masks); takes an entry that may become dirty by an exchange, for a processor may be setting flags
+//! in it; frees a table that becomes empty, and hands it out in the token for the INVEPT that changes owe; leaves the tables as they
 //! were when a change fails half-way; has the depth of the tables and the meaning of their bits as data, where the peer
 //! has constants. The peer notes the pages for `INVLPG`, until they are too many.
 
@@ -23,8 +24,8 @@ pub(crate) type Page = (u64, u64);
 pub(crate) trait Tables: Sized {
     const NAME: &'static str;
 
-    /// Empty. `flags`: the processor sets accessed and dirty flags, which ours then keeps.
-    fn new(flags: bool) -> Self;
+    /// Empty. `flags`: the processor sets accessed and dirty flags, which ours then keeps. `span`: bytes of guest memory.
+    fn new(flags: bool, span: u64) -> Self;
     fn map(&mut self, pages: &[Page], size: PageSize);
     fn unmap(&mut self, pages: &[Page]);
     /// Makes them read-only.
@@ -45,7 +46,7 @@ pub(crate) struct Ours(Ept<Host>);
 impl Tables for Ours {
     const NAME: &'static str = "vmx-structs";
 
-    fn new(flags: bool) -> Self {
+    fn new(flags: bool, _: u64) -> Self {
         let newest = CpuModel::by_id("everything").expect("a model of this name").capabilities();
         let config = EptConfig::new(&newest).expect("EPT").with_accessed_dirty(flags).expect("flags");
         Self(Ept::new(config).expect("a frame"))
@@ -80,7 +81,7 @@ impl Tables for Ours {
         let mut sum = 0u64;
         for &(guest, _) in pages {
             let leaf = self.0.query(GuestPhysAddr::new(guest)).expect("mapped");
-            sum = sum.wrapping_add(leaf.host().as_usize() as u64 + (guest & (leaf.size().bytes() - 1)));
+            sum = sum.wrapping_add(leaf.host_at(GuestPhysAddr::new(guest)).as_usize() as u64);
             sum = sum.wrapping_add(u64::from(leaf.flags().contains(EptFlags::WRITE)));
         }
         sum
@@ -121,6 +122,88 @@ impl Tables for Ours {
     }
 }
 
+/// Ours with one session for all pages, as the peer has one cursor, or one view of the guest's memory; the rest as
+/// [`Ours`].
+pub(crate) struct InSession(Ours, GuestRange);
+
+impl Tables for InSession {
+    const NAME: &'static str = "vmx-structs, session or view";
+
+    fn new(flags: bool, span: u64) -> Self {
+        Self(Ours::new(flags, span), range(0, span))
+    }
+
+    #[inline(never)]
+    fn map(&mut self, pages: &[Page], size: PageSize) {
+        let mut session = self.0.0.session();
+        for &(guest, host) in pages {
+            let mapped = session.map(GuestPhysAddr::new(guest), host_address(host), size, EptAttributes::RAM);
+            mapped.expect("vacant");
+        }
+        session.finish().waive();
+    }
+
+    #[inline(never)]
+    fn unmap(&mut self, pages: &[Page]) {
+        let mut session = self.0.0.session();
+        for &(guest, _) in pages {
+            session.unmap(GuestPhysAddr::new(guest)).expect("mapped");
+        }
+        session.finish().waive();
+    }
+
+    #[inline(never)]
+    fn protect(&mut self, pages: &[Page]) {
+        let mut session = self.0.0.session();
+        for &(guest, _) in pages {
+            let page = GuestRange::new(GuestPhysAddr::new(guest), 1).expect("a page");
+            session.protect(page, READ_ONLY).expect("mapped");
+        }
+        session.finish().waive();
+    }
+
+    #[inline(never)]
+    fn query(&self, pages: &[Page]) -> u64 {
+        let view = self.0.0.view(self.1).expect("a range of the guest");
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let guest = GuestPhysAddr::new(guest);
+            let leaf = view.query(guest).expect("mapped");
+            sum = sum.wrapping_add(leaf.host_at(guest).as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(leaf.flags().contains(EptFlags::WRITE)));
+        }
+        sum
+    }
+
+    #[inline(never)]
+    fn translate(&self, pages: &[Page]) -> u64 {
+        let view = self.0.0.view(self.1).expect("a range of the guest");
+        let mut sum = 0u64;
+        for &(guest, _) in pages {
+            let seen = view.translate(GuestPhysAddr::new(guest), EptAccess::READ).expect("allowed");
+            sum = sum.wrapping_add(seen.host.as_usize() as u64);
+            sum = sum.wrapping_add(u64::from(seen.flags.contains(EptFlags::WRITE)));
+        }
+        sum
+    }
+
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
+        self.0.map_range(guest, host, bytes);
+    }
+
+    fn unmap_range(&mut self, guest: u64, bytes: u64) {
+        self.0.unmap_range(guest, bytes);
+    }
+
+    fn protect_range(&mut self, guest: u64, bytes: u64) {
+        self.0.protect_range(guest, bytes);
+    }
+
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
+        self.0.look(guest)
+    }
+}
+
 const READ_ONLY: EptAttributes = EptAttributes::RAM.with_flags(EptFlags::READ);
 
 fn range(guest: u64, bytes: u64) -> GuestRange {
@@ -153,7 +236,7 @@ const ALL: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(Ma
 impl Tables for Peer {
     const NAME: &'static str = "page_table_multiarch";
 
-    fn new(_: bool) -> Self {
+    fn new(_: bool, _: u64) -> Self {
         Self(PageTable64::try_new().expect("a frame"))
     }
 

@@ -46,6 +46,16 @@ impl Row {
         self.span / self.size.bytes()
     }
 
+    /// In what ours can do it, beside alone: changes of pages one by one in a session, lookups in a view.
+    pub(crate) fn together(&self) -> Option<&'static str> {
+        match self.work {
+            Work::Map | Work::Unmap | Work::Protect => Some(", in a session"),
+            // A view of more has nothing to save.
+            Work::Query | Work::Translate if self.span <= 512 * G => Some(", in a view"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn pages(&self) -> Pages {
         let host = host_of(self.size);
         let mut pages: Vec<Page> =
@@ -76,7 +86,7 @@ pub(crate) struct Pages(Vec<Page>);
 
 /// Tables in the state from which a row starts.
 pub(crate) fn prepared<T: Tables>(row: &Row, _: &Pages) -> T {
-    let mut tables = T::new(row.flags);
+    let mut tables = T::new(row.flags, row.span);
     if !matches!(row.work, Work::Map | Work::MapRange) {
         tables.map_range(0, host_of(row.size), row.span);
     }

@@ -14,7 +14,8 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
-    AllocError, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree, PhysAddr,
+    AllocError, CacheWatermark, DeallocError, FrameAllocator, FrameLayout, FrameRange, FrameStats, HeapFree,
+    PhysAddr,
 };
 
 /// How often one allocation calls the hook: what it frees, another CPU may take first.
@@ -210,7 +211,7 @@ unsafe impl<A: FrameAllocator, R: Reclaim> FrameAllocator for Reclaiming<A, R> {
     }
 
     #[inline]
-    fn cache_watermark(&self) -> PhysAddr {
+    fn cache_watermark(&self) -> CacheWatermark {
         self.backend.cache_watermark()
     }
 }

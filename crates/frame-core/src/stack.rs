@@ -106,10 +106,21 @@ impl<H: FrameHal> Default for FrameStack<H> {
     }
 }
 
+impl<H: FrameHal> FrameStack<H> {
+    /// Out of line: most stacks that are dropped are empty.
+    #[cold]
+    #[inline(never)]
+    fn free(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
 impl<H: FrameHal> Drop for FrameStack<H> {
     #[inline]
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        if self.top.is_some() {
+            self.free();
+        }
     }
 }
 

@@ -126,9 +126,9 @@ fn change(
             }
         }
         _ => {
-            // Bits 55:54 mark an owner: no plain word may have one.
-            let word = rng.next_u64();
-            let refused = owned || word >> 54 & 3 != 0;
+            // Bits 55:52 mark an owner: no plain word may have one.
+            let word = rng.next_u64() & if rng.chance(1, 2) { !(0xf << 52) } else { u64::MAX };
+            let refused = owned || word >> 52 & 0xf != 0;
             assert_eq!(table.set(i, word).is_err(), refused);
             if !refused {
                 model.0.insert(i, Word::Plain(word));
@@ -173,7 +173,7 @@ fn a_table_is_born_without_owners_whatever_its_frame_held() {
         // The HAL fills frames with 0xa5, which has bit 55 set, and here all bits: it would own what its address bits say.
         let mut frame = PhysFrame::<Hal>::alloc().unwrap();
         frame.fill(0xff);
-        const OWNED: u64 = 3 << 54;
+        const OWNED: u64 = 0xf << 52;
         let table = FrameTable::from_fn(frame, |i| i as u64 | 0xff << 52);
         assert_eq!(table.words().word(511), 511 | 0xff << 52 & !OWNED);
         drop(table);

@@ -38,8 +38,8 @@ pub use descriptors::{InveptDescriptor, InveptType, InvvpidDescriptor, InvvpidTy
 pub use ept::{
     AttributeError, EPTPointer, Ept, EptAccess, EptAttributes, EptConfig, EptConfigError, EptError, EptFault,
     EptFlags, EptLeaf, EptLeaves, EptLevels, EptMemoryType, EptMisconfiguration, EptPointer, EptPointerError,
-    EptQualification, EptRun, EptRuns, EptTranslation, EptViolation, GuestPaging, Invalidation,
-    MisconfigurationCause, walk_ept,
+    EptQualification, EptRun, EptRuns, EptSession, EptTranslation, EptView, EptViolation, GuestPaging,
+    Invalidation, MisconfigurationCause, walk_ept,
 };
 pub use eptp_list::{EptpList, EptpListError};
 pub use field_bitmap::{EncodingError, FieldBitmap, Vmread, VmreadBitmap, Vmwrite, VmwriteBitmap};

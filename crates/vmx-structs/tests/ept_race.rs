@@ -78,8 +78,16 @@ fn no_flag_is_lost_to_a_change_of_permissions_or_an_unmap() {
                     ept.take_dirty(range, |_| seen += 1).unwrap().waive();
                 }
                 if n % 16 == 0 {
-                    let (leaf, invalidation) = ept.unmap(page).unwrap();
-                    invalidation.waive();
+                    let leaf = if n % 32 == 0 {
+                        let mut session = ept.session();
+                        let leaf = session.unmap(page).unwrap();
+                        session.finish().waive();
+                        leaf
+                    } else {
+                        let (leaf, invalidation) = ept.unmap(page).unwrap();
+                        invalidation.waive();
+                        leaf
+                    };
                     seen += u64::from(leaf.dirty());
                     ept.map(page, PhysAddr::from(0x20_0000), PageSize::Size4K, EptAttributes::RAM).unwrap();
                 }

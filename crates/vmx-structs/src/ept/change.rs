@@ -1,24 +1,24 @@
-//! Changing what is mapped: unmap, protect, split, remap.
+//! Changing what is mapped in a range: unmap, protect, split.
 //!
-//! All four walk a range and may meet a large page of which the range covers a part. Such a page is cut: a new table of
+//! All three walk a range and may meet a large page of which the range covers a part. Such a page is cut: a new table of
 //! 512 pieces is filled, changed where the range reaches, and then linked in place of the leaf, in one exchange. As in
 //! mapping, a [`Plan`] counts the tables that the cuts need before anything changes.
 
 use core::ops::Range;
 
-use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, PhysAddr, TableMut, TableRef};
+use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, TableMut, TableRef};
 
 use super::entry::{
-    ACCESSED, ADDRESS, DIRTY, ENTRIES, EptLeaf, Slot, classify, index, is_whole, leaf_word, piece, shift,
-    slot_mask, slots,
+    ACCESSED, DIRTY, ENTRIES, Slot, classify, index, is_whole, piece, shift, slot_mask, slots,
 };
 use super::format::Format;
-use super::{Ept, EptAttributes, EptConfig, EptError, EptFlags, Invalidation, is_empty, take_apart};
+use super::protect::{are_leaves, check_mapped, reprotect, reprotect_run};
+use super::{Ept, EptConfig, EptError, Invalidation, is_empty, take_apart};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
 /// What happens to the pages of a range.
 #[derive(Clone, Copy)]
-enum Change {
+pub(super) enum Change {
     /// They are mapped no more; gaps are passed over.
     Unmap,
     /// They get these attribute bits; a gap is an error.
@@ -28,37 +28,6 @@ enum Change {
 }
 
 impl<H: FrameHal> Ept<H> {
-    /// Takes one page out. `guest` is its start, whatever its size. Returns the page as it was, and the INVEPT that is
-    /// owed.
-    ///
-    /// # Errors
-    /// Nothing is mapped there, or a page that starts elsewhere.
-    #[inline]
-    pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
-        let (address, format) = (guest.as_u64(), self.format);
-        if address & format.beyond != 0 {
-            return Err(EptError::GuestTooWide { guest, width: self.config.guest_width() });
-        }
-        let taken = match self.lowest_at(address) {
-            (table, 1) => take_leaf(&format, table, guest, 1),
-            (table, 2) => take_leaf(&format, table, guest, 2),
-            (table, 3) => take_leaf(&format, table, guest, 3),
-            _ => Err(EptError::NotMapped { guest }),
-        };
-        let (leaf, is_last) = taken?;
-        let retired = if is_last { self.prune(address) } else { FrameStack::new() };
-        Ok((leaf, Invalidation::new(self.pointer, &self.config, true, retired)))
-    }
-
-    /// Takes the tables out on the way to an address that map nothing any more.
-    #[inline(never)]
-    fn prune(&mut self, address: u64) -> FrameStack<H> {
-        let mut retired = FrameStack::new();
-        prune(&self.format, self.root.words_mut(), self.config.levels().count(), address, &mut retired);
-        self.tables -= retired.len();
-        retired
-    }
-
     /// Takes all pages of a range out and gives back the tables that map nothing any more. A large page that lies in the
     /// range only in part is cut, and its rest stays mapped. Gaps are passed over.
     ///
@@ -66,49 +35,6 @@ impl<H: FrameHal> Ept<H> {
     /// The range is too wide, or there is no frame for a table that a cut needs.
     pub fn unmap_range(&mut self, range: GuestRange) -> Result<Invalidation<H>, EptError> {
         self.change(range, Change::Unmap)
-    }
-
-    /// Gives all pages of a range these attributes. Large pages are cut as in [`unmap_range`](Self::unmap_range).
-    /// Accessed and dirty flags stay.
-    ///
-    /// # Errors
-    /// The attributes are not supported, the range is too wide or has a gap, or there is no frame for a table.
-    #[inline]
-    pub fn protect(
-        &mut self,
-        range: GuestRange,
-        attributes: EptAttributes,
-    ) -> Result<Invalidation<H>, EptError> {
-        let bits = match self.format.encode(attributes) {
-            Some(bits) => bits,
-            None => attributes.encode(&self.config)?,
-        };
-        let (first, last) = self.config.span(range)?;
-        if range.count() == 1 {
-            let format = self.format;
-            let (mut table, level) = self.lowest_at(first);
-            let i = index(first, 1);
-            if level == 1 && format.is_present(table.word(i)) {
-                let restricted = reprotect(&format, &mut table, i, 1, bits);
-                return Ok(Invalidation::new(self.pointer, &self.config, restricted, FrameStack::new()));
-            }
-        }
-        let restricted = self.protect_span(first, last, bits)?;
-        Ok(Invalidation::new(self.pointer, &self.config, restricted, FrameStack::new()))
-    }
-
-    /// Returns whether an INVEPT is owed.
-    #[inline(never)]
-    fn protect_span(&mut self, first: u64, last: u64, bits: u64) -> Result<bool, EptError> {
-        let (config, format, change) = (self.config, self.format, Change::Protect(bits));
-        // No table goes, so what lies above the lowest that holds the range need not be looked at.
-        let (mut table, level) = self.lowest(first, last);
-        let needed =
-            Plan { config: &config, format: &format, change }.count(table.words(), level, first, last)?;
-        let mut changer = Changer::new(&config, &format, change, FrameStack::alloc(needed)?);
-        changer.apply(table.reborrow(), level, first, last)?;
-        self.tables += needed - changer.stack.len();
-        Ok(changer.restricted)
     }
 
     /// Cuts pages so that none that reaches into the range is larger than `size`: for dirty logging by 4 KiB, for
@@ -123,74 +49,37 @@ impl<H: FrameHal> Ept<H> {
         self.change(range, Change::Split(size.level()))
     }
 
-    /// Points one page, which starts at `guest`, at other host memory, with these attributes, in one store: a guest
-    /// never sees it unmapped. Accessed and dirty flags start clear.
-    ///
-    /// # Errors
-    /// No page starts there, the host address is misaligned to its size or too wide, or the attributes are not supported.
-    pub fn remap(
-        &mut self,
-        guest: GuestPhysAddr,
-        host: PhysAddr,
-        attributes: EptAttributes,
-    ) -> Result<(EptLeaf, Invalidation<H>), EptError> {
-        let bits = attributes.encode(&self.config)?;
-        let leaf = self.leaf_at(guest)?;
-        let host = self.config.check_host(host, leaf.size().bytes(), leaf.size())?;
-        let level = leaf.size().level();
-        let mut table = self.root.words_mut();
-        for above in (level + 1..=self.config.levels().count()).rev() {
-            table =
-                table.into_child(index(guest.as_u64(), above)).map_err(|_| EptError::NotMapped { guest })?;
-        }
-        let word = leaf_word(bits, host, level);
-        let old =
-            table.swap(index(guest.as_u64(), level), word).map_err(|_| EptError::NotMapped { guest })?;
-        let old = EptLeaf::new(guest.as_u64(), level, old).unwrap_or(leaf);
-        let invalidation = Invalidation::new(self.pointer, &self.config, true, FrameStack::new());
-        Ok((old, invalidation))
-    }
-
-    /// The page that starts at an address.
-    fn leaf_at(&self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
-        let width = self.config.guest_width();
-        if guest.as_u64() >> width != 0 {
-            return Err(EptError::GuestTooWide { guest, width });
-        }
-        let leaf = self.query(guest).ok_or(EptError::NotMapped { guest })?;
-        if leaf.guest() != guest {
-            return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
-        }
-        Ok(leaf)
-    }
-
     fn change(&mut self, range: GuestRange, change: Change) -> Result<Invalidation<H>, EptError> {
         let (first, last) = self.config.span(range)?;
         let level = self.levels();
         let plan = Plan { config: &self.config, format: &self.format, change };
-        let needed = plan.count(self.root.words(), level, first, last)?;
+        let needed = plan.count(self.tree.words(), level, first, last)?;
         let mut changer = Changer::new(&self.config, &self.format, change, FrameStack::alloc(needed)?);
-        changer.apply(self.root.words_mut(), level, first, last)?;
-        Ok(self.finish(changer, needed))
+        changer.apply(self.tree.words_mut(), level, first, last)?;
+        let (restricted, retired) = self.count_in(changer, needed);
+        Ok(self.owed(restricted, retired))
     }
 
-    /// Counts tables in and out.
-    fn finish(&mut self, changer: Changer<H>, taken: usize) -> Invalidation<H> {
+    /// Counts tables in and out. Returns whether an INVEPT is owed, and the tables that are no longer linked.
+    pub(super) fn count_in(&mut self, changer: Changer<H>, taken: usize) -> (bool, FrameStack<H>) {
         self.tables += taken - changer.stack.len();
         self.tables -= changer.retired.len();
-        Invalidation::new(self.pointer, &self.config, changer.restricted, changer.retired)
+        if changer.out_of_reach {
+            self.distrust();
+        }
+        (changer.restricted, changer.retired)
     }
 }
 
 /// Counts the tables that a change needs for cuts, and finds what stands in its way.
-struct Plan<'a> {
-    config: &'a EptConfig,
-    format: &'a Format,
-    change: Change,
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a EptConfig,
+    pub(super) format: &'a Format,
+    pub(super) change: Change,
 }
 
 impl Plan<'_> {
-    fn count<H: FrameHal>(
+    pub(super) fn count<H: FrameHal>(
         &self,
         table: TableRef<'_, H>,
         level: u32,
@@ -208,7 +97,11 @@ impl Plan<'_> {
         if let Change::Protect(_) = self.change {
             // Pages that lie in the range whole, as far as there are no others.
             let pages = whole_slots(first, last, level);
-            let others = pages.clone().find(|&i| !self.format.maps::<H>(table.word(i), level));
+            let others = if are_leaves(table, pages.clone(), level) {
+                None
+            } else {
+                pages.clone().find(|&i| !self.format.maps::<H>(table.word(i), level))
+            };
             match skip(first, last, level, &pages, others) {
                 Some(rest) => first = rest,
                 None => return Ok(0),
@@ -255,7 +148,7 @@ impl Plan<'_> {
 }
 
 /// Makes a planned change.
-struct Changer<H: FrameHal> {
+pub(super) struct Changer<H: FrameHal> {
     config: EptConfig,
     format: Format,
     change: Change,
@@ -265,10 +158,12 @@ struct Changer<H: FrameHal> {
     retired: FrameStack<H>,
     /// Whether a processor could hold a translation that is no longer true.
     restricted: bool,
+    /// Whether a new table lies where the processor does not reach.
+    out_of_reach: bool,
 }
 
 impl<H: FrameHal> Changer<H> {
-    fn new(config: &EptConfig, format: &Format, change: Change, stack: FrameStack<H>) -> Self {
+    pub(super) fn new(config: &EptConfig, format: &Format, change: Change, stack: FrameStack<H>) -> Self {
         Self {
             config: *config,
             format: *format,
@@ -276,12 +171,13 @@ impl<H: FrameHal> Changer<H> {
             stack,
             retired: FrameStack::new(),
             restricted: false,
+            out_of_reach: false,
         }
     }
 
     /// Changes the part `first..=last` of `table`. Returns whether an entry became vacant. Cannot fail after a plan of the
     /// same change.
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         mut table: TableMut<'_, H>,
         level: u32,
@@ -291,13 +187,19 @@ impl<H: FrameHal> Changer<H> {
         let mut first = first;
         if let Change::Protect(bits) = self.change {
             let pages = whole_slots(first, last, level);
-            let others = pages.clone().find(|&i| {
-                let is_page = self.format.maps::<H>(table.word(i), level);
-                if is_page {
-                    self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
+            let others = match reprotect_run(&mut table, pages.clone(), level, bits) {
+                Some(restricted) => {
+                    self.restricted |= restricted;
+                    None
                 }
-                !is_page
-            });
+                None => pages.clone().find(|&i| {
+                    let is_page = self.format.maps::<H>(table.word(i), level);
+                    if is_page {
+                        self.restricted |= reprotect(&self.format, &mut table, i, level, bits);
+                    }
+                    !is_page
+                }),
+            };
             match skip(first, last, level, &pages, others) {
                 Some(rest) => first = rest,
                 None => return Ok(false),
@@ -352,6 +254,7 @@ impl<H: FrameHal> Changer<H> {
     ) -> Result<(), EptError> {
         let word = table.word(i);
         let frame = self.stack.pop().ok_or(AllocError::NoMemory)?;
+        self.out_of_reach |= !self.format.reaches(frame.start_paddr());
         let mut pieces = FrameTable::from_fn(frame, |j| piece(word, level, j));
         self.apply(pieces.words_mut(), level - 1, first, last)?;
         if let Ok(old) = table.link(i, pieces, self.config.link()) {
@@ -380,101 +283,6 @@ fn skip(first: u64, last: u64, level: u32, done: &Range<usize>, others: Option<u
     let count = others.unwrap_or(done.end) - done.start;
     let rest = first + ((count as u64) << shift(level));
     if rest > last { None } else { Some(rest) }
-}
-
-/// Takes the page that starts at `guest` out of a table, and says whether it was the last one there.
-#[inline(always)]
-fn take_leaf<H: FrameHal>(
-    format: &Format,
-    mut table: TableMut<'_, H>,
-    guest: GuestPhysAddr,
-    level: u32,
-) -> Result<(EptLeaf, bool), EptError> {
-    let address = guest.as_u64();
-    let i = index(address, level);
-    let word = table.word(i);
-    let Some(mut leaf) = format.leaf(address, level, word) else {
-        return Err(EptError::NotMapped { guest });
-    };
-    if leaf.guest() != guest {
-        return Err(EptError::GuestMisaligned { guest, size: leaf.size() });
-    }
-    if format.may_change(word) {
-        // An exchange: a flag that the processor sets at this moment is seen.
-        let old = table.swap(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-        leaf = EptLeaf::new(address, level, old).unwrap_or(leaf);
-    } else {
-        table.set(i, format.vacant).map_err(|_| EptError::NotMapped { guest })?;
-    }
-    Ok((leaf, is_empty(format, table.words(), i)))
-}
-
-/// That every entry of `first..=last` in a table of level 1 maps a page.
-#[inline]
-fn check_mapped<H: FrameHal>(
-    format: &Format,
-    table: TableRef<'_, H>,
-    first: u64,
-    last: u64,
-) -> Result<(), EptError> {
-    let from = index(first, 1);
-    match (from..=index(last, 1)).find(|&i| !format.is_present(table.word(i))) {
-        None => Ok(()),
-        Some(i) => {
-            let guest = GuestPhysAddr::new(first + (((i - from) as u64) << shift(1)));
-            Err(EptError::NotMapped { guest })
-        }
-    }
-}
-
-/// Gives a leaf other attributes. What the processor sets meanwhile is kept. Returns whether an INVEPT is owed.
-#[inline]
-fn reprotect<H: FrameHal>(
-    format: &Format,
-    table: &mut TableMut<'_, H>,
-    i: usize,
-    level: u32,
-    bits: u64,
-) -> bool {
-    let word = table.word(i);
-    let flags = word & (ACCESSED | DIRTY);
-    let new = leaf_word(bits, word & ADDRESS, level) | flags;
-    let old = if (word ^ new) & !0xff == 0 {
-        // Permissions, memory type and ignore-PAT lie in the low byte, accessed and dirty flags do not.
-        table.set_low_byte(i, new as u8).map(|()| word)
-    } else if format.may_change(word) {
-        let old = table.swap(i, new);
-        let late = old.map_or(0, |old| old & !new & (ACCESSED | DIRTY));
-        if late != 0 {
-            table.words().set_bits(i, late);
-        }
-        old
-    } else {
-        table.set(i, new).map(|()| word)
-    };
-    let Ok(old) = old else { return false }; // an owner is no leaf
-    let access = EptFlags::RWX.bits();
-    let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
-    let allows_more_only = old & !new & access == 0;
-    !(same_page && allows_more_only)
-}
-
-/// Unlinks the tables on the way to an address that map nothing, the lowest first.
-fn prune<H: FrameHal>(
-    format: &Format,
-    mut table: TableMut<'_, H>,
-    level: u32,
-    address: u64,
-    retired: &mut FrameStack<H>,
-) {
-    let i = index(address, level);
-    let Some(mut child) = table.child(i) else { return };
-    prune(format, child.reborrow(), level - 1, address, retired);
-    if is_empty(format, child.words(), index(address, level - 1)) {
-        if let Some(child) = table.unlink(i, format.vacant) {
-            retired.push(child.into_frame());
-        }
-    }
 }
 
 /// Sets flags in every leaf of a table.

@@ -48,7 +48,7 @@ impl<H: FrameHal> Ept<H> {
         }
         let (first, last) = self.config.span(range)?;
         let mut any = false;
-        take(&self.config, self.root.words(), self.levels(), (first, last), flag, &mut |leaf| {
+        take(&self.config, self.tree.words(), self.levels(), (first, last), flag, &mut |leaf| {
             any = true;
             visit(leaf);
         });

@@ -14,7 +14,7 @@ impl<H: FrameHal> Ept<H> {
         if guest >> self.config.guest_width() != 0 || level == 0 {
             return None;
         }
-        let mut table = self.root.words();
+        let mut table = self.tree.words();
         let mut at = self.levels();
         while at > level {
             table = table.child(index(guest, at))?;
@@ -40,7 +40,8 @@ impl<H: FrameHal> Ept<H> {
     ) -> Result<Invalidation<H>, EptError> {
         let old = self.entry(guest, level).ok_or(EptError::Edit)?;
         let new = edit(old);
-        let mut table = self.root.words_mut();
+        self.distrust();
+        let mut table = self.tree.words_mut();
         for above in (level + 1..=self.config.levels().count()).rev() {
             table = table.into_child(index(guest.as_u64(), above)).map_err(|_| EptError::Edit)?;
         }

@@ -113,8 +113,14 @@ impl EptLeaf {
     }
 
     #[inline]
-    const fn level(&self) -> u32 {
+    pub(super) const fn level(&self) -> u32 {
         (self.place.get() & 3) as u32
+    }
+
+    /// Its index in its table.
+    #[inline]
+    pub(super) const fn index(&self) -> usize {
+        index(self.place.get(), self.level())
     }
 
     /// The first guest-physical address of the page.
@@ -127,6 +133,13 @@ impl EptLeaf {
     #[inline]
     pub fn host(&self) -> PhysAddr {
         PhysAddr::from((self.word & ADDRESS) as usize)
+    }
+
+    /// The host-physical address of a guest-physical address in this page.
+    #[inline]
+    pub fn host_at(&self, guest: GuestPhysAddr) -> PhysAddr {
+        let offset = guest.as_u64().wrapping_sub(self.guest().as_u64());
+        PhysAddr::from((self.word & ADDRESS).wrapping_add(offset) as usize)
     }
 
     /// The size of the page.

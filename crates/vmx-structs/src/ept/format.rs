@@ -3,10 +3,9 @@
 //! Nothing is decided here that [`EptConfig`] does not say. What a mask does not let through goes to the code that looks
 //! closely, and says what is wrong.
 
-use frame_core::{FrameHal, TableRef};
+use frame_core::{FrameHal, PhysAddr, TableRef};
 
-use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, slot_mask};
-use super::walk::open_entry;
+use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, index, slot_mask};
 use super::{EptAttributes, EptConfig, EptFlags, EptLevels};
 use crate::PageSize;
 
@@ -17,18 +16,20 @@ pub(super) struct Format {
     pub(super) five: bool,
     /// Address bits that no table translates.
     pub(super) beyond: u64,
+    /// Addresses below this are translated from level 4 on: all that are translated where there is no level 5, else none.
+    pub(super) near: u64,
     /// Any of these makes an entry present.
     pub(super) present: u64,
     /// An entry that maps nothing.
     pub(super) vacant: u64,
     /// What a processor may set in a leaf.
     sets: u64,
+    /// A leaf with one of these may be written to, so that a processor sets its dirty flag; none where there are no flags.
+    writes: u64,
     /// Flags that a leaf may have.
     supported: u64,
     /// Address bits that a leaf of level 1, 2, 3 must not have; all of them where there is no such leaf.
     reserved: [u64; 3],
-    /// What an entry looks like that owns a table and allows everything, and the bits to look at for that.
-    open: (u64, u64),
 }
 
 impl Format {
@@ -37,17 +38,34 @@ impl Format {
             let width = (1 << config.physical_width()) - 1;
             if config.supports(size) { !width | (size.bytes() - 1) } else { u64::MAX }
         });
+        // Shadow stacks and sub-pages are written to in pages that allow no other writes.
+        let writes = EptFlags::WRITE | EptFlags::SUPERVISOR_SHADOW_STACK | EptFlags::SUB_PAGE_WRITE;
         let user = if config.mode_based_execute() { EptFlags::USER_EXECUTE.bits() } else { 0 };
         Self {
             five: config.levels() == EptLevels::Five,
             beyond: !((1 << config.guest_width()) - 1),
+            near: if config.levels() == EptLevels::Four { 1 << config.guest_width() } else { 0 },
             present: (EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE).bits() | user,
             vacant: config.vacant(),
             sets: if config.accessed_dirty() { ACCESSED | DIRTY } else { 0 },
+            writes: if config.accessed_dirty() { writes.bits() } else { 0 },
             supported: config.supported_flags().bits(),
             reserved,
-            open: open_entry(config),
         }
+    }
+
+    /// The index of an address in a table of level 5, if there is one and the address is not too wide. Out of line, for
+    /// such trees are rare.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn far_index(&self, address: u64) -> Option<usize> {
+        let far = self.five && address & self.beyond == 0;
+        if far { Some(index(address, 5)) } else { None }
+    }
+
+    /// Whether a processor can address a table there.
+    pub(super) fn reaches(&self, table: PhysAddr) -> bool {
+        table.as_usize() as u64 & self.reserved[0] & ADDRESS == 0
     }
 
     #[inline]
@@ -78,6 +96,12 @@ impl Format {
         self.sets & !word != 0
     }
 
+    /// Whether a processor may set the dirty flag of a leaf: only of a page that is clean and can be written.
+    #[inline]
+    pub(super) const fn may_get_dirty(&self, word: u64) -> bool {
+        word & self.writes != 0 && word & DIRTY == 0
+    }
+
     /// The attribute bits of a leaf; `None` when they are not of the common kind, right or not.
     #[inline]
     pub(super) fn encode(&self, attributes: EptAttributes) -> Option<u64> {
@@ -97,31 +121,5 @@ impl Format {
     pub(super) fn fits(&self, guest: u64, host: u64, level: u32) -> bool {
         let reserved = self.reserved.get(level as usize - 1).copied().unwrap_or(u64::MAX);
         host & reserved == 0 && guest & (self.beyond | slot_mask(level)) == 0
-    }
-
-    /// Whether words that own tables allow everything, and have nothing that the processor refuses. `all` has the bits
-    /// that all of them have, `any` those that any of them has.
-    #[inline]
-    pub(super) const fn are_open(&self, all: u64, any: u64) -> bool {
-        let (open, looked_at) = self.open;
-        all & open == open && any & looked_at & !open == 0
-    }
-
-    /// The flags of a leaf of level 1, 2 or 3, if it can be read and nothing is wrong with it but perhaps the memory type.
-    #[inline]
-    pub(super) fn plain_leaf(&self, word: u64, level: u32) -> Option<EptFlags> {
-        let (large, reserved) = match level {
-            1 => (0, self.reserved[0]),
-            2 => (LARGE, self.reserved[1]),
-            _ => (LARGE, self.reserved[2]),
-        };
-        let read = EptFlags::READ.bits();
-        if word & (read | large | reserved & ADDRESS) == read | large {
-            let user = self.supported & EptFlags::USER_EXECUTE.bits();
-            let flags = EptFlags::all().bits() & !EptFlags::USER_EXECUTE.bits() | user;
-            Some(EptFlags::from_bits_retain(word & flags))
-        } else {
-            None
-        }
     }
 }

@@ -102,6 +102,13 @@ impl<H: FrameHal> Invalidation<H> {
         drop(retired);
     }
 
+    /// Whether an INVEPT is owed, and the tables that are free after it: for who takes care of both.
+    pub(super) fn into_parts(mut self) -> (bool, FrameStack<H>) {
+        let parts = (self.is_needed(), mem::take(&mut self.retired));
+        mem::forget(self); // it owns nothing else
+        parts
+    }
+
     #[cold]
     fn leak(&mut self) {
         error!("{self:?} was dropped without INVEPT: its tables leak");

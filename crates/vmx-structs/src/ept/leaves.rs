@@ -50,7 +50,7 @@ impl<'a, H: FrameHal> EptLeaves<'a, H> {
     fn new(ept: &'a Ept<H>, first: u64, last: u64) -> Self {
         let level = ept.levels();
         let mut path = [None; MAX_LEVELS];
-        path[level as usize - 1] = Some(ept.root.words());
+        path[level as usize - 1] = Some(ept.tree.words());
         Self { config: ept.config(), path, level, next: Some(first), last }
     }
 

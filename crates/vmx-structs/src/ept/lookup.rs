@@ -1,13 +1,21 @@
 //! Looking up: which page holds an address, and the way there.
 //!
 //! These are the paths that an exit handler takes for each access that it emulates, so they are written out level by
-//! level: the index of each is a constant shift, and an entry is told by one or two masks ([`Format`](super::format)).
+//! level: the index of each is a constant shift, and an entry is told by one or two masks ([`Format`]).
+//!
+//! Addresses that 4 levels translate are *near*, those of trees with 5 levels are *far*: one comparison tells whether
+//! the short way is right, and that the address is not too wide.
+//!
+//! Whoever changes a page leaves a bookmark ([`FrameTree`]) in the table of level 2, as processors have a cache of entries
+//! on the way: the next change in the same gibibyte need not walk to there. Its label is the first address that the table
+//! serves, and in the low bits the level.
 
-use frame_core::{FrameHal, PhysAddr, TableMut};
+use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef};
 
-use super::entry::{ADDRESS, index, slot_mask};
+use super::entry::{ADDRESS, index, leaf_word, slot_mask};
+use super::format::Format;
 use super::walk::needed;
-use super::{Ept, EptAccess, EptLeaf, EptMemoryType, EptTranslation};
+use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
 use crate::{GuestPhysAddr, PageSize};
 
 impl<H: FrameHal> Ept<H> {
@@ -15,124 +23,34 @@ impl<H: FrameHal> Ept<H> {
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let (address, format) = (guest.as_u64(), &self.format);
-        if address & format.beyond != 0 {
-            return None;
+        let mut table = self.tree.words();
+        if address >= format.near {
+            table = table.child(format.far_index(address)?)?;
         }
-        let mut table = self.root.words();
-        if format.five {
-            table = table.child(index(address, 5))?;
-        }
-        table = table.child(index(address, 4))?;
-        let (word, child) = table.follow(index(address, 3));
-        let Some(table) = child else { return format.leaf(address, 3, word) };
-        let (word, child) = table.follow(index(address, 2));
-        let Some(table) = child else { return format.leaf(address, 2, word) };
-        format.leaf(address, 1, table.word(index(address, 1)))
+        below_4(table, address, &|word, level| format.leaf(address, level, word))
     }
 
-    /// The translation, if all is as it mostly is: entries that allow everything lead to a leaf that can be read and
-    /// allows the access.
-    #[inline]
+    /// The translation, if all is as it mostly is: no entry was edited, so those on the way allow everything, and a leaf
+    /// that can be read allows the access.
+    #[inline(always)]
     pub(super) fn translate_fast(&self, address: u64, access: EptAccess) -> Option<EptTranslation> {
-        if address & self.format.beyond != 0 {
-            return None;
+        let format = &self.format;
+        let mut table = self.tree.words();
+        if address >= self.plain {
+            if self.edited {
+                return None;
+            }
+            table = table.child(format.far_index(address)?)?;
         }
-        let mut table = self.root.words();
-        // The bits that all entries on the way have, and those that any has.
-        let (mut all, mut any) = (u64::MAX, 0);
-        if self.format.five {
-            let (word, child) = table.follow(index(address, 5));
-            table = child?;
-            (all, any) = (word, word);
-        }
-        let (word, table) = table.follow(index(address, 4));
-        let table = table?;
-        (all, any) = (all & word, any | word);
-        let (word, child) = table.follow(index(address, 3));
-        let Some(table) = child else {
-            return self.translate_leaf::<3>(address, PageSize::Size1G, word, access, all, any);
-        };
-        (all, any) = (all & word, any | word);
-        let (word, child) = table.follow(index(address, 2));
-        let Some(table) = child else {
-            return self.translate_leaf::<2>(address, PageSize::Size2M, word, access, all, any);
-        };
-        (all, any) = (all & word, any | word);
-        let word = table.word(index(address, 1));
-        self.translate_leaf::<1>(address, PageSize::Size4K, word, access, all, any)
-    }
-
-    #[inline(always)]
-    fn translate_leaf<const LEVEL: u32>(
-        &self,
-        address: u64,
-        size: PageSize,
-        word: u64,
-        access: EptAccess,
-        all: u64,
-        any: u64,
-    ) -> Option<EptTranslation> {
-        let flags = self.format.plain_leaf(word, LEVEL)?;
-        if !self.format.are_open(all, any) || !flags.contains(needed(&self.config, access)) {
-            return None;
-        }
-        Some(EptTranslation {
-            host: PhysAddr::from((word & ADDRESS | address & slot_mask(LEVEL)) as usize),
-            size,
-            flags,
-            memory_type: EptMemoryType::from_number((word >> 3 & 7) as u8)?,
-        })
-    }
-
-    /// The table of this level (1, 2 or 3) that holds an address, if there is one.
-    #[inline]
-    pub(super) fn table_at(&mut self, address: u64, level: u32) -> Option<TableMut<'_, H>> {
-        let five = self.format.five;
-        let mut table = self.root.words_mut();
-        if five {
-            table = table.into_child(index(address, 5)).ok()?;
-        }
-        table = table.into_child(index(address, 4)).ok()?;
-        if level == 3 {
-            return Some(table);
-        }
-        table = table.into_child(index(address, 3)).ok()?;
-        if level == 2 {
-            return Some(table);
-        }
-        table.into_child(index(address, 2)).ok()
-    }
-
-    /// The lowest table that holds an address, and its level.
-    #[inline(always)]
-    pub(super) fn lowest_at(&mut self, address: u64) -> (TableMut<'_, H>, u32) {
-        let five = self.format.five;
-        let mut table = self.root.words_mut();
-        if five {
-            table = match table.into_child(index(address, 5)) {
-                Ok(child) => child,
-                Err(table) => return (table, 5),
-            };
-        }
-        table = match table.into_child(index(address, 4)) {
-            Ok(child) => child,
-            Err(table) => return (table, 4),
-        };
-        table = match table.into_child(index(address, 3)) {
-            Ok(child) => child,
-            Err(table) => return (table, 3),
-        };
-        match table.into_child(index(address, 2)) {
-            Ok(child) => (child, 1),
-            Err(table) => (table, 2),
-        }
+        let required = required(&self.config, access);
+        below_4(table, address, &|word, level| translation(address, word, level, required))
     }
 
     /// The lowest table that holds all of `first..=last`, and its level.
     #[inline]
-    pub(super) fn lowest(&mut self, first: u64, last: u64) -> (TableMut<'_, H>, u32) {
+    pub(super) fn lowest_of(&mut self, first: u64, last: u64) -> (TableMut<'_, H>, u32) {
         let mut level = self.levels();
-        let mut table = self.root.words_mut();
+        let mut table = self.tree.words_mut();
         while level > 1 && index(first, level) == index(last, level) {
             match table.into_child(index(first, level)) {
                 Ok(child) => table = child,
@@ -142,4 +60,126 @@ impl<H: FrameHal> Ept<H> {
         }
         (table, level)
     }
+}
+
+/// Goes down from a table of level 4 to the entry that maps the page of an address, or does not: `leaf` gets it, with its
+/// level.
+#[inline(always)]
+pub(super) fn below_4<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    below_3(table.child(index(address, 4))?, address, leaf)
+}
+
+/// As [`below_4`], from a table of level 3.
+#[inline(always)]
+pub(super) fn below_3<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    let entry = table.entry(index(address, 3));
+    let Some(table) = entry.child() else { return leaf(entry.word(), 3) };
+    below_2(table, address, leaf)
+}
+
+/// As [`below_4`], from a table of level 2.
+#[inline(always)]
+pub(super) fn below_2<T, H: FrameHal>(
+    table: TableRef<'_, H>,
+    address: u64,
+    leaf: &impl Fn(u64, u32) -> Option<T>,
+) -> Option<T> {
+    let entry = table.entry(index(address, 2));
+    let Some(table) = entry.child() else { return leaf(entry.word(), 2) };
+    leaf(table.word(index(address, 1)), 1)
+}
+
+/// What a leaf must allow for an access to go the short way.
+#[inline(always)]
+pub(super) fn required(config: &EptConfig, access: EptAccess) -> u64 {
+    (needed(config, access) | EptFlags::READ).bits()
+}
+
+/// What an entry of level 1, 2 or 3 makes of an address, if it is a leaf that allows what is required.
+#[inline(always)]
+pub(super) fn translation(address: u64, word: u64, level: u32, required: u64) -> Option<EptTranslation> {
+    let required = leaf_word(required, 0, level);
+    if word & required != required || !EptMemoryType::is_in(word) {
+        return None;
+    }
+    Some(EptTranslation {
+        host: PhysAddr::from((word & ADDRESS | address & slot_mask(level)) as usize),
+        size: PageSize::of_level(level)?,
+        flags: EptFlags::from_bits_truncate(word),
+        memory_type: EptMemoryType::in_leaf(word),
+    })
+}
+
+/// The label of the table of this level that serves an address.
+#[inline(always)]
+pub(super) const fn label(address: u64, level: u32) -> u64 {
+    address & !slot_mask(level + 1) | level as u64
+}
+
+/// The table of level 2 for an address, which is then marked; or else the table where the walk ends, and its level: 5 for
+/// an address that is too wide.
+#[inline(always)]
+fn directory<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+) -> Result<TableMut<'a, H>, (TableMut<'a, H>, u32)> {
+    if tree.label() == label(address, 2) {
+        return Ok(tree.marked_mut());
+    }
+    let mut walk = tree.walk();
+    if address >= format.near && !format.far_index(address).is_some_and(|i| walk.down(i)) {
+        return Err((walk.mark(0), 5));
+    }
+    if !walk.down(index(address, 4)) {
+        return Err((walk.mark(label(address, 4)), 4));
+    }
+    if !walk.down(index(address, 3)) {
+        return Err((walk.mark(label(address, 3)), 3));
+    }
+    Ok(walk.mark(label(address, 2)))
+}
+
+/// The lowest table that holds an address, and its level; 4 or 5 for an address that is too wide.
+#[inline(always)]
+pub(super) fn lowest<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+) -> (TableMut<'a, H>, u32) {
+    match directory(tree, format, address) {
+        Ok(table) => match table.into_child(index(address, 2)) {
+            Ok(table) => (table, 1),
+            Err(table) => (table, 2),
+        },
+        Err(above) => above,
+    }
+}
+
+/// The table of this level (1, 2 or 3) that holds an address that is not too wide, if there is one.
+#[inline(always)]
+pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+) -> Option<TableMut<'a, H>> {
+    if LEVEL < 3 {
+        let table = directory(tree, format, address).ok()?;
+        return if LEVEL == 2 { Some(table) } else { table.into_child(index(address, 2)).ok() };
+    }
+    if tree.label() == label(address, LEVEL) {
+        return Some(tree.marked_mut());
+    }
+    let mut walk = tree.walk();
+    let near = address < format.near || format.far_index(address).is_some_and(|i| walk.down(i));
+    let found = near && walk.down(index(address, 4));
+    if found { Some(walk.mark(label(address, LEVEL))) } else { None }
 }

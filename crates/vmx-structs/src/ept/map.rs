@@ -4,9 +4,13 @@
 //! frames are taken, then it is committed. The plan and the commit walk alike, so a commit needs exactly the frames
 //! that the plan counted and cannot fail.
 
+use core::cmp::Ordering;
+
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, MemoryMap, PhysAddr, TableMut, TableRef};
 
 use super::entry::{ENTRIES, index, is_whole, leaf_word, shift, slot_mask, slots};
+use super::format::Format;
+use super::lookup::{lowest, table_at};
 use super::{Ept, EptAttributes, EptConfig, EptError};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
@@ -70,22 +74,48 @@ impl<H: FrameHal> Ept<H> {
         size: PageSize,
         attributes: EptAttributes,
     ) -> Result<(), EptError> {
-        let (from, to, level) = (guest.as_u64(), host.as_usize() as u64, size.level());
-        // The tables are there more often than not: then one walk does.
-        if let (Some(bits), true) = (self.format.encode(attributes), self.format.fits(from, to, level)) {
-            let present = self.format.present;
-            if let Some(mut table) = self.table_at(from, level) {
-                if table.set_if_clear(index(from, level), present, leaf_word(bits, to, level)) {
-                    return Ok(());
-                }
-            }
+        if self.map_at_once(guest, host, size, attributes) {
+            return Ok(());
         }
         self.map_closely(guest, host, size, attributes)
     }
 
+    /// Maps a page if its table is there, as it is more often than not, and nothing is wrong. Returns whether it did.
+    #[inline(always)]
+    pub(super) fn map_at_once(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        size: PageSize,
+        attributes: EptAttributes,
+    ) -> bool {
+        match size {
+            PageSize::Size4K => self.map_fast::<1>(guest, host, attributes),
+            PageSize::Size2M => self.map_fast::<2>(guest, host, attributes),
+            PageSize::Size1G => self.map_fast::<3>(guest, host, attributes),
+        }
+    }
+
+    #[inline(always)]
+    fn map_fast<const LEVEL: u32>(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        attributes: EptAttributes,
+    ) -> bool {
+        let (from, to, format) = (guest.as_u64(), host.as_usize() as u64, &self.format);
+        if !format.fits(from, to, LEVEL) {
+            return false;
+        }
+        let Some(bits) = format.encode(attributes) else { return false };
+        let Some(mut table) = table_at::<LEVEL, H>(&mut self.tree, format, from) else { return false };
+        table.set_if_clear(index(from, LEVEL), format.present, leaf_word(bits, to, LEVEL))
+    }
+
     /// As `map`, whatever is there and whatever is wrong.
+    #[cold]
     #[inline(never)]
-    fn map_closely(
+    pub(super) fn map_closely(
         &mut self,
         guest: GuestPhysAddr,
         host: PhysAddr,
@@ -99,11 +129,16 @@ impl<H: FrameHal> Ept<H> {
         }
         let (first, last) = config.page(guest, size)?;
         let start = config.check_host(host, size.bytes(), size)?;
-        if let Some(table) = self.table_at(first, size.level()) {
-            let word = table.word(index(first, size.level()));
-            if self.format.is_present(word) || TableRef::<H>::is_owner(word) {
-                return Err(EptError::Occupied { guest });
-            }
+        let (table, level) = lowest(&mut self.tree, &self.format, first);
+        let is_taken = match level.cmp(&size.level()) {
+            // Smaller pages are mapped there.
+            Ordering::Less => true,
+            Ordering::Equal => self.format.is_present(table.word(index(first, level))),
+            // Tables are missing, or a larger page is mapped: the plan will see.
+            Ordering::Greater => false,
+        };
+        if is_taken {
+            return Err(EptError::Occupied { guest });
         }
         let leaf_at = PageSize::ALL.map(|other| other == size);
         let delta = start.wrapping_sub(first);
@@ -171,16 +206,19 @@ impl<H: FrameHal> Ept<H> {
                 return Err(EptError::Unordered { guest: GuestPhysAddr::new(mapping.first) });
             }
             let plan = Plan { config: &self.config, mapping: &mapping, before };
-            needed += plan.count(self.root.words(), level, mapping.first, mapping.last)?;
+            needed += plan.count(self.tree.words(), level, mapping.first, mapping.last)?;
             before = Some(mapping.last);
         }
         let stack = FrameStack::alloc(needed)?;
-        let mut commit = Commit { config: self.config, stack };
+        let mut commit = Commit { config: self.config, format: self.format, stack, out_of_reach: false };
         for mapping in mappings {
             let mapping = mapping?;
-            commit.fill(self.root.words_mut(), level, mapping.first, mapping.last, &mapping)?;
+            commit.fill(self.tree.words_mut(), level, mapping.first, mapping.last, &mapping)?;
         }
         self.tables += needed - commit.stack.len();
+        if commit.out_of_reach {
+            self.distrust();
+        }
         Ok(())
     }
 }
@@ -248,7 +286,10 @@ impl Plan<'_> {
 /// Writes the leaves of planned mappings, into tables from the stack where some are missing.
 struct Commit<H: FrameHal> {
     config: EptConfig,
+    format: Format,
     stack: FrameStack<H>,
+    /// Whether a new table lies where the processor does not reach.
+    out_of_reach: bool,
 }
 
 impl<H: FrameHal> Commit<H> {
@@ -286,6 +327,7 @@ impl<H: FrameHal> Commit<H> {
         mapping: &Mapping,
     ) -> Result<FrameTable<H>, EptError> {
         let frame = self.stack.pop().ok_or(AllocError::NoMemory)?;
+        self.out_of_reach |= !self.format.reaches(frame.start_paddr());
         let base = first & !slot_mask(level + 1);
         let vacant = self.config.vacant();
         if !mapping.leaf_at(level) {

@@ -20,7 +20,7 @@ impl<H: FrameHal> Ept<H> {
         let (first, last) = self.config.span(range)?;
         let mut retired = FrameStack::new();
         let level = self.levels();
-        merge(&self.config, self.root.words_mut(), level, first, last, &mut retired);
+        merge(&self.config, self.tree.words_mut(), level, first, last, &mut retired);
         self.tables -= retired.len();
         Ok(Invalidation::new(self.pointer, &self.config, false, retired))
     }

@@ -14,18 +14,22 @@
 //!   operation first looks whether it can succeed and takes all the frames that it will need; then it changes.
 //! - **Nothing leaks, nothing is reused early**: a table belongs to the entry that points to it. A table that becomes
 //!   empty is unlinked and handed out in the [`Invalidation`], which frees it after the INVEPT.
+//! - **No dirty flag is lost**: what [`Ept::unmap`] returns has the flag of a write that a processor made at that moment.
 //! - **Only what the processor takes**: addresses, sizes and attributes are checked against the [`EptConfig`], so no
 //!   operation (but [`edit_entry`](Ept::edit_entry), which is for tests of processors) makes a misconfiguration.
 //!
 //! # Invariants
 //!
 //! - an entry owns a table, or maps a page, or is *vacant*: not present, and equal to the configuration's vacant word;
-//! - no table but the highest has vacant entries alone;
+//! - no table but the highest has vacant entries alone, outside a session;
 //! - entries that own a table allow everything; the leaf decides.
+//!
+//! Many changes owe one INVEPT in a [session](EptSession); many lookups start further down in a [view](EptView).
 //!
 //! Entries are changed while processors may walk them: each change is one atomic store or exchange, and a table is
 //! filled before it is linked.
 
+mod access;
 mod attributes;
 mod change;
 mod config;
@@ -33,32 +37,38 @@ mod dirty;
 mod edit;
 mod entry;
 mod error;
+mod fault;
 mod format;
 mod invalidation;
 mod leaves;
 mod lookup;
 mod map;
 mod merge;
+mod page;
 mod pointer;
+mod protect;
 mod qualification;
+mod session;
+mod view;
 mod walk;
 
 use core::fmt;
 
-use frame_core::{FrameHal, FrameStack, FrameTable, TableRef};
+use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree, TableRef};
 
+pub use access::{EptAccess, GuestPaging};
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
 pub use config::{EptConfig, EptConfigError};
 pub use entry::EptLeaf;
 pub use error::EptError;
+pub use fault::{EptFault, EptMisconfiguration, EptTranslation, EptViolation, MisconfigurationCause};
 pub use invalidation::Invalidation;
 pub use leaves::{EptLeaves, EptRun, EptRuns};
 pub use pointer::{EPTPointer, EptLevels, EptPointer, EptPointerError};
 pub use qualification::EptQualification;
-pub use walk::{
-    EptAccess, EptFault, EptMisconfiguration, EptTranslation, EptViolation, GuestPaging,
-    MisconfigurationCause, walk_ept,
-};
+pub use session::EptSession;
+pub use view::EptView;
+pub use walk::walk_ept;
 
 use entry::ENTRIES;
 use format::Format;
@@ -86,10 +96,14 @@ use format::Format;
 /// }
 /// ```
 pub struct Ept<H: FrameHal> {
-    root: FrameTable<H>,
+    tree: FrameTree<H>,
     config: EptConfig,
     /// What `config` says, as masks.
     format: Format,
+    /// Addresses below this are translated from level 4 on, by entries none of which was edited; see [`Format::near`].
+    plain: u64,
+    /// Whether an entry may be one that no operation makes: one was edited, or a table lies where no processor reaches.
+    edited: bool,
     pointer: EptPointer,
     /// Tables in the tree, the root included.
     tables: usize,
@@ -103,7 +117,8 @@ impl<H: FrameHal> Ept<H> {
     pub fn new(config: EptConfig) -> Result<Self, EptError> {
         let root = FrameTable::new(config.vacant())?;
         let pointer = config.pointer(root.start_paddr())?;
-        Ok(Self { root, config, format: Format::new(&config), pointer, tables: 1 })
+        let (tree, format) = (FrameTree::new(root), Format::new(&config));
+        Ok(Self { tree, config, format, plain: format.near, edited: false, pointer, tables: 1 })
     }
 
     /// The EPT pointer, for the VMCS.
@@ -126,22 +141,39 @@ impl<H: FrameHal> Ept<H> {
         Invalidation::new(self.pointer, &self.config, needed, retired)
     }
 
+    /// From now on, entries may be such as no operation makes.
+    fn distrust(&mut self) {
+        self.plain = 0;
+        self.edited = true;
+    }
+
     fn levels(&self) -> u32 {
         self.config.levels().count()
     }
 }
 
+/// Words of one cache line.
+const LINE: usize = 8;
+
 /// Whether a table has vacant entries alone. `around` is where one was just cleared: its neighbours are looked at
-/// first, eight at a time, so that clearing a table entry by entry looks at few.
-#[inline]
+/// first, so that clearing a table entry by entry looks at few.
+#[inline(always)]
 fn is_empty<H: FrameHal>(format: &Format, table: TableRef<'_, H>, around: usize) -> bool {
-    const LINE: usize = 8;
-    let is_vacant = |line: usize| {
-        let all = (0..LINE).fold(0, |all, i| all | table.word(line + i));
-        !TableRef::<H>::is_owner(all) && !format.is_present(all)
-    };
-    let own = around - around % LINE;
-    is_vacant(own) && (1..ENTRIES / LINE).all(|i| is_vacant(own + i * LINE))
+    let own = around % ENTRIES / LINE;
+    is_vacant(format, table, own) && is_empty_beyond(format, table, own)
+}
+
+/// Whether the lines other than `own` have vacant entries alone, those behind it first.
+#[inline(never)]
+fn is_empty_beyond<H: FrameHal>(format: &Format, table: TableRef<'_, H>, own: usize) -> bool {
+    const LINES: usize = ENTRIES / LINE;
+    (own + 1..LINES).chain(0..own.min(LINES)).all(|line| is_vacant(format, table, line))
+}
+
+#[inline(always)]
+fn is_vacant<H: FrameHal>(format: &Format, table: TableRef<'_, H>, line: usize) -> bool {
+    let (_, any) = table.gather(line * LINE..(line + 1) * LINE);
+    !TableRef::<H>::is_owner(any) && !format.is_present(any)
 }
 
 /// Gives every table of a tree to `sink`, the highest last.
@@ -166,7 +198,7 @@ impl<H: FrameHal> Drop for Ept<H> {
     fn drop(&mut self) {
         // What `FrameTable` does by itself, less the search for owners in tables that have none.
         let level = self.levels();
-        let mut words = self.root.words_mut();
+        let mut words = self.tree.words_mut();
         for i in 0..ENTRIES {
             if let Some(child) = words.unlink(i, 0) {
                 take_apart(child, level - 1, &mut drop);

@@ -8,172 +8,14 @@
 //! [`walk_ept`] walks any tables that it is given words of, a guest hypervisor's own EPT for instance;
 //! [`Ept::translate`] walks an [`Ept`].
 
-use core::fmt;
-
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
 use super::entry::{ACCESSED, ADDRESS, DIRTY, LARGE, index, slot_mask};
-use super::{Ept, EptConfig, EptFlags, EptMemoryType, EptQualification};
+use super::{
+    Ept, EptAccess, EptConfig, EptFault, EptFlags, EptMemoryType, EptMisconfiguration, EptQualification,
+    EptTranslation, EptViolation, MisconfigurationCause,
+};
 use crate::{GuestPhysAddr, PageSize};
-
-/// An access to a guest-physical address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EptAccess {
-    /// It reads data.
-    pub read: bool,
-    /// It writes data.
-    pub write: bool,
-    /// It fetches an instruction.
-    pub fetch: bool,
-    /// It comes from a linear address, and what the guest's paging says of it; `None` for an access without one (by
-    /// processor trace, or a load of PDPTEs).
-    pub linear: Option<GuestPaging>,
-    /// It is to an entry of the guest's paging structures, on the way to the translation of `linear`.
-    pub paging_structure: bool,
-    /// It comes with NMIs unblocked by IRET.
-    pub nmi_unblocking: bool,
-}
-
-/// What the guest's own paging says of a linear address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GuestPaging {
-    /// It is a user-mode address (U/S is 1 in every entry).
-    pub user: bool,
-    /// It may be written (R/W is 1 in every entry).
-    pub writable: bool,
-    /// It may not be fetched from (XD is 1 in some entry).
-    pub execute_disable: bool,
-}
-
-impl GuestPaging {
-    /// A supervisor-mode address with everything allowed, as without paging.
-    pub const SUPERVISOR: Self = Self { user: false, writable: true, execute_disable: false };
-    /// A user-mode address with everything allowed.
-    pub const USER: Self = Self { user: true, ..Self::SUPERVISOR };
-}
-
-impl EptAccess {
-    const NONE: Self = Self {
-        read: false,
-        write: false,
-        fetch: false,
-        linear: Some(GuestPaging::SUPERVISOR),
-        paging_structure: false,
-        nmi_unblocking: false,
-    };
-    /// A data read at a supervisor-mode address.
-    pub const READ: Self = Self { read: true, ..Self::NONE };
-    /// A data write at a supervisor-mode address.
-    pub const WRITE: Self = Self { write: true, ..Self::NONE };
-    /// An instruction fetch from a supervisor-mode address.
-    pub const FETCH: Self = Self { fetch: true, ..Self::NONE };
-
-    /// The same access from a linear address of which the guest's paging says this.
-    #[must_use]
-    pub const fn at(self, linear: GuestPaging) -> Self {
-        Self { linear: Some(linear), ..self }
-    }
-
-    /// The same access without a linear address.
-    #[must_use]
-    pub const fn without_linear_address(self) -> Self {
-        Self { linear: None, paging_structure: false, ..self }
-    }
-
-    /// The same access to an entry of the guest's paging structures.
-    #[must_use]
-    pub const fn of_paging_structure(self) -> Self {
-        Self { paging_structure: true, ..self }
-    }
-}
-
-/// Where an access goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EptTranslation {
-    /// The host-physical address.
-    pub host: PhysAddr,
-    /// The size of the page.
-    pub size: PageSize,
-    /// What every entry used allows (READ, WRITE, EXECUTE, and with mode-based execute USER_EXECUTE), and the leaf's
-    /// other flags.
-    pub flags: EptFlags,
-    /// The leaf's memory type.
-    pub memory_type: EptMemoryType,
-}
-
-/// Why an access does not go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EptFault {
-    /// EPT violation: exit reason 48, or a virtualization exception.
-    Violation(EptViolation),
-    /// EPT misconfiguration: exit reason 49.
-    Misconfiguration(EptMisconfiguration),
-    /// No verdict: the reader given to [`walk_ept`] had no such table.
-    Unreadable {
-        /// The table.
-        table: PhysAddr,
-    },
-}
-
-/// An EPT violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EptViolation {
-    /// The guest-physical address of the access.
-    pub guest: GuestPhysAddr,
-    /// The exit qualification.
-    pub qualification: EptQualification,
-    /// Whether it would be a virtualization exception, if "EPT-violation #VE" is 1 and the #VE area is not busy: bit 63
-    /// is 0 in the last entry used.
-    pub convertible: bool,
-}
-
-/// An EPT misconfiguration. Its exit has no qualification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EptMisconfiguration {
-    /// The guest-physical address of the access.
-    pub guest: GuestPhysAddr,
-    /// The level of the entry.
-    pub level: u32,
-    /// The entry.
-    pub word: u64,
-    /// The first rule that it breaks.
-    pub cause: MisconfigurationCause,
-}
-
-/// The rule that a misconfigured entry breaks (SDM 28.3.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MisconfigurationCause {
-    /// Writes without reads.
-    WriteWithoutRead,
-    /// Fetches without reads, on a processor without execute-only translations.
-    ExecuteWithoutRead,
-    /// Reserved bits: 6:3 or 7 of an entry that points to a table, address bits beyond MAXPHYADDR, low address bits of
-    /// a large page.
-    ReservedBits,
-    /// The memory type of a leaf is 2, 3 or 7.
-    MemoryType,
-}
-
-impl fmt::Display for EptFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Violation(EptViolation { guest, qualification, .. }) => {
-                write!(f, "EPT violation at {guest:#x}, qualification {:#x}", qualification.bits())
-            }
-            Self::Misconfiguration(EptMisconfiguration { guest, level, word, cause }) => {
-                write!(
-                    f,
-                    "EPT misconfiguration at {guest:#x}: {cause:?} in the entry {word:#x} of level {level}"
-                )
-            }
-            Self::Unreadable { table } => write!(f, "the EPT table at {table:#x} cannot be read"),
-        }
-    }
-}
-
-impl core::error::Error for EptFault {}
 
 /// Address bits that no physical address has.
 const fn beyond(config: &EptConfig) -> u64 {
@@ -284,7 +126,7 @@ fn walk<T>(
 /// What an entry looks like that points to a table and allows everything, and the bits to look at for that. Most entries
 /// are so, and need no more looking at.
 #[inline]
-pub(super) const fn open_entry(config: &EptConfig) -> (u64, u64) {
+const fn open_entry(config: &EptConfig) -> (u64, u64) {
     let open = config.link();
     (open, 0x7f | LARGE | open | beyond(config))
 }
@@ -353,11 +195,11 @@ impl<H: FrameHal> Ept<H> {
     ///
     /// # Errors
     /// The access would be a violation or a misconfiguration.
-    #[inline]
+    #[inline(always)]
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         match self.translate_fast(guest.as_u64(), access) {
             Some(translation) => Ok(translation),
-            None => match self.translate_closely(guest, access) {
+            None => match self.translate_slow(guest, access) {
                 // Field by field, so that the common case need not go through memory.
                 Ok(EptTranslation { host, size, flags, memory_type }) => {
                     Ok(EptTranslation { host, size, flags, memory_type })
@@ -367,9 +209,14 @@ impl<H: FrameHal> Ept<H> {
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn translate_closely(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
-        walk(self.config(), guest, access, self.root.words(), step)
+    pub(super) fn translate_slow(
+        &self,
+        guest: GuestPhysAddr,
+        access: EptAccess,
+    ) -> Result<EptTranslation, EptFault> {
+        walk(self.config(), guest, access, self.tree.words(), step)
     }
 
     /// As [`translate`](Self::translate), and sets accessed and dirty flags as the processor would (SDM 28.3.5), if
@@ -380,7 +227,7 @@ impl<H: FrameHal> Ept<H> {
     pub fn access(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         let translation = self.translate(guest, access)?;
         if self.config().accessed_dirty() {
-            let mut table = self.root.words();
+            let mut table = self.tree.words();
             let mut level = self.levels();
             loop {
                 let i = index(guest.as_u64(), level);
@@ -400,9 +247,9 @@ impl<H: FrameHal> Ept<H> {
 }
 
 fn step<H: FrameHal>(table: &mut TableRef<'_, H>, i: usize) -> Result<u64, EptFault> {
-    let (word, child) = table.follow(i);
-    if let Some(child) = child {
+    let entry = table.entry(i);
+    if let Some(child) = entry.child() {
         *table = child;
     }
-    Ok(word)
+    Ok(entry.word())
 }

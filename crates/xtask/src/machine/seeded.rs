@@ -111,7 +111,7 @@ const FAULTS: [Fault; 11] = [
     },
     Fault {
         what: "page tables that are not cleared",
-        file: "crates/frame-core/src/table.rs",
+        file: "crates/frame-core/src/table/mod.rs",
         right: "for i in 0..WORDS {\n            // SAFETY: the frame is writable and frame-aligned",
         wrong: "for i in 0..0 {\n            // SAFETY: the frame is writable and frame-aligned",
         judge: Judge::Hypervisor,

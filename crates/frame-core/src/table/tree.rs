@@ -1,0 +1,154 @@
+//! A tree with a bookmark: whoever comes back to the table of last time need not walk to it.
+//!
+//! Processors have a cache for that, of paging-structure entries; this is the same in software, of one entry. A
+//! [`TableWalk`] goes down from the root and marks the table where it ends, with a label that the caller chooses, the
+//! addresses that the table serves for instance. A [`FrameTree`] that still has the label is at that table.
+//!
+//! Invariant: the marked table belongs to the tree. Tables leave a tree through a [`TableMut`] of a table above them
+//! alone. So the bookmark goes back to the root whenever one of a table that may lie above is given out; below the
+//! marked table, anything may happen.
+
+use core::fmt;
+
+use super::{ADDRESS, FrameTable, TableMut, TableRef};
+use crate::{FrameHal, PhysAddr};
+
+/// The label of a tree in which nothing is marked.
+const UNMARKED: u64 = 0;
+
+/// A tree of tables, and a bookmark in it.
+///
+/// ```
+/// # use frame_core::{FrameHal, FrameTree};
+/// fn write<H: FrameHal>(tree: &mut FrameTree<H>, address: u64, word: u64) {
+///     let label = address >> 9 | 1 << 63;
+///     if tree.label() != label {
+///         let mut walk = tree.walk();
+///         if !walk.down(address as usize >> 9) {
+///             return; // no table there
+///         }
+///         walk.mark(label);
+///     }
+///     let _ = tree.marked_mut().set(address as usize, word);
+/// }
+/// ```
+pub struct FrameTree<H: FrameHal> {
+    root: FrameTable<H>,
+    /// Where the root lies: as `root` says, without looking whether it is one.
+    top: PhysAddr,
+    /// Where the marked table lies; the root when there is no other.
+    marked: PhysAddr,
+    label: u64,
+}
+
+impl<H: FrameHal> FrameTree<H> {
+    /// The tree below a table.
+    pub fn new(root: FrameTable<H>) -> Self {
+        let top = root.start_paddr();
+        Self { root, top, marked: top, label: UNMARKED }
+    }
+
+    /// The physical address of the root.
+    #[inline]
+    pub const fn start_paddr(&self) -> PhysAddr {
+        self.top
+    }
+
+    /// The words of the root, to be read.
+    #[inline]
+    pub fn words(&self) -> TableRef<'_, H> {
+        // SAFETY: the root lies there, and is owned for as long as `self` is borrowed.
+        unsafe { TableRef::at(self.top) }
+    }
+
+    /// The words of the root, to be changed. The bookmark is taken out.
+    #[inline]
+    pub fn words_mut(&mut self) -> TableMut<'_, H> {
+        self.unmark();
+        self.root.words_mut()
+    }
+
+    /// What the bookmark says; 0 when there is none.
+    #[inline]
+    pub const fn label(&self) -> u64 {
+        self.label
+    }
+
+    /// The marked table, to be read; the root when none is marked.
+    #[inline]
+    pub fn marked(&self) -> TableRef<'_, H> {
+        // SAFETY: the marked table belongs to the tree (invariant), which is owned for as long as `self` is borrowed.
+        unsafe { TableRef::at(self.marked) }
+    }
+
+    /// The marked table, to be changed; the root when none is marked.
+    #[inline]
+    pub fn marked_mut(&mut self) -> TableMut<'_, H> {
+        // What it unlinks lies below it, and the bookmark does not.
+        TableMut::of(self.marked())
+    }
+
+    /// Takes the bookmark out.
+    #[inline]
+    pub fn unmark(&mut self) {
+        self.marked = self.top;
+        self.label = UNMARKED;
+    }
+
+    /// A walk that starts at the root.
+    #[inline]
+    pub fn walk(&mut self) -> TableWalk<'_, H> {
+        // SAFETY: as in `words`; no table leaves the tree while the walk borrows it.
+        let at = unsafe { TableRef::at(self.top) };
+        let place = self.top;
+        TableWalk { tree: self, at, place }
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for FrameTree<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameTree({:#x}, {:#x} marked as {:#x})", self.top, self.marked, self.label)
+    }
+}
+
+/// A walk down a tree, to a table that is then marked.
+pub struct TableWalk<'a, H: FrameHal> {
+    tree: &'a mut FrameTree<H>,
+    /// A table of `tree`.
+    at: TableRef<'a, H>,
+    /// Where it lies.
+    place: PhysAddr,
+}
+
+impl<'a, H: FrameHal> TableWalk<'a, H> {
+    /// The words of the table that the walk has come to.
+    #[inline]
+    pub fn words(&self) -> TableRef<'_, H> {
+        self.at
+    }
+
+    /// Goes to the table that a word owns. Returns whether it owns one; if not, the walk stays.
+    #[inline]
+    pub fn down(&mut self, i: usize) -> bool {
+        let entry = self.at.entry(i);
+        let Some(child) = entry.child() else { return false };
+        self.at = child;
+        self.place = PhysAddr::from((entry.word() & ADDRESS) as usize);
+        true
+    }
+
+    /// Ends the walk and marks the table, which can then be changed.
+    #[inline]
+    pub fn mark(self, label: u64) -> TableMut<'a, H> {
+        self.tree.marked = self.place;
+        self.tree.label = label;
+        // What it unlinks lies below it, and the bookmark does not.
+        TableMut::of(self.at)
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for TableWalk<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.at.fmt(f)
+    }
+}

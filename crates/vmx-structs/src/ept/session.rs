@@ -1,0 +1,286 @@
+//! Many changes, one INVEPT: a session.
+//!
+//! An INVEPT stops every processor that runs the guest, so whoever changes many pages one by one, a balloon for
+//! instance, wants to owe one for all of them. A session makes changes as [`Ept`] does, all or nothing each, and gathers
+//! what they owe: whether an INVEPT is needed, and the tables that became free. [`finish`](EptSession::finish) gives it
+//! out as one [`Invalidation`].
+//!
+//! A session also puts off what need not be done for every page: it notes the tables that it took pages out of, and
+//! looks whether they are empty when it goes on to another part of the guest (another gibibyte, where pages of 4 KiB are
+//! taken out), or before anything that has to know.
+//!
+//! A session that is dropped without `finish` owes an INVEPT that nobody will execute: it logs an error, and its tables
+//! leak. One that is forgotten ([`core::mem::forget`]) leaks them too, and tables that map nothing may stay linked, which
+//! a map of a larger page in their place finds occupied; [`Ept::unmap_range`] over it takes them out.
+//!
+//! # Invariants
+//!
+//! - a table that may be empty is noted; no table is empty that is not;
+//! - tables that are no longer linked lie in `retired`: they are not freed before the INVEPT.
+
+use core::{fmt, mem};
+
+use frame_core::{FrameHal, FrameStack, PhysAddr};
+use log::error;
+
+use super::entry::{ENTRIES, index, shift};
+use super::lookup::label;
+use super::page::take_page;
+use super::{Ept, EptAttributes, EptError, EptLeaf, Invalidation};
+use crate::{GuestPhysAddr, GuestRange, PageSize};
+
+const WORDS: usize = ENTRIES / u64::BITS as usize;
+
+/// Tables that may be empty: some of those below one table.
+#[derive(Clone, Copy)]
+struct Suspects {
+    /// The label of the table above them; 0 when there are none.
+    above: u64,
+    /// A bit for each entry of that table.
+    bits: [u64; WORDS],
+}
+
+impl Suspects {
+    const NONE: Self = Self { above: 0, bits: [0; WORDS] };
+
+    /// Notes the table of this level that an address lies in, below the same table as the others.
+    #[inline(always)]
+    fn note(&mut self, address: u64, level: u32) -> bool {
+        let i = index(address, level + 1);
+        let (word, bit) = (&mut self.bits[i / 64], 1 << (i % 64));
+        // Looked at first: to write what is there already would make each page wait for the one before.
+        if *word & bit == 0 {
+            *word |= bit;
+        }
+        true
+    }
+
+    /// An address in each of them.
+    fn addresses(self) -> impl Iterator<Item = u64> {
+        // The label is the first address that the table serves, and its level.
+        let (level, base) = ((self.above & 7) as u32, self.above & !7);
+        (0..ENTRIES)
+            .filter(move |i| self.bits[i / 64] & 1 << (i % 64) != 0)
+            .map(move |i| base + ((i as u64) << shift(level)))
+    }
+}
+
+/// Changes of EPT tables that owe one [`Invalidation`] together: see [`Ept::session`].
+#[must_use = "finish it: processors may go on using the old translations"]
+pub struct EptSession<'a, H: FrameHal> {
+    ept: &'a mut Ept<H>,
+    needed: bool,
+    retired: FrameStack<H>,
+    suspects: Suspects,
+}
+
+impl<H: FrameHal> Ept<H> {
+    /// Begins a session: changes that owe one INVEPT together.
+    ///
+    /// ```
+    /// # use frame_core::FrameHal;
+    /// # use vmx_structs::*;
+    /// /// Takes pages that the guest gave back out of its memory.
+    /// fn inflate<H: FrameHal>(
+    ///     ept: &mut Ept<H>,
+    ///     pages: &[GuestPhysAddr],
+    /// ) -> (Invalidation<H>, Result<(), EptError>) {
+    ///     let mut session = ept.session();
+    ///     let done = pages.iter().try_for_each(|&page| session.unmap(page).map(|_| ()));
+    ///     (session.finish(), done) // what was done before an error owes its INVEPT all the same
+    /// }
+    /// ```
+    #[inline]
+    pub fn session(&mut self) -> EptSession<'_, H> {
+        EptSession { ept: self, needed: false, retired: FrameStack::new(), suspects: Suspects::NONE }
+    }
+}
+
+impl<H: FrameHal> EptSession<'_, H> {
+    /// As [`Ept::map`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    #[inline]
+    pub fn map(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        size: PageSize,
+        attributes: EptAttributes,
+    ) -> Result<(), EptError> {
+        if self.ept.map_at_once(guest, host, size, attributes) {
+            return Ok(());
+        }
+        self.settle();
+        self.ept.map_closely(guest, host, size, attributes)
+    }
+
+    /// As [`Ept::map_range`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    pub fn map_range(
+        &mut self,
+        range: GuestRange,
+        host: PhysAddr,
+        attributes: EptAttributes,
+    ) -> Result<(), EptError> {
+        self.settle();
+        self.ept.map_range(range, host, attributes)
+    }
+
+    /// As [`Ept::unmap`]: takes one page out and returns it as it was, its dirty flag included.
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    #[inline]
+    pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
+        let address = guest.as_u64();
+        let taken = take_page(&mut self.ept.tree, &self.ept.format, address);
+        let Some((leaf, _)) = taken else { return Err(self.ept.no_page(guest)) };
+        self.needed = true;
+        // The table of a page of 4 KiB lies below the one that is marked now.
+        let noted = match leaf.level() {
+            1 => self.suspects.above == self.ept.tree.label() && self.suspects.note(address, 1),
+            2 => self.suspects.above == label(address, 3) && self.suspects.note(address, 2),
+            _ => self.suspects.above == label(address, 4) && self.suspects.note(address, 3),
+        };
+        if !noted {
+            self.suspect_elsewhere(address, leaf.level());
+        }
+        Ok(leaf)
+    }
+
+    /// As [`Ept::unmap_range`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    pub fn unmap_range(&mut self, range: GuestRange) -> Result<(), EptError> {
+        self.settle();
+        let owed = self.ept.unmap_range(range)?;
+        self.take_over(owed);
+        Ok(())
+    }
+
+    /// As [`Ept::protect`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    #[inline]
+    pub fn protect(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<(), EptError> {
+        // Tables that may be empty are gaps like vacant entries above them: the same is refused.
+        if self.ept.protect_pages(range, attributes)? {
+            self.needed = true;
+        }
+        Ok(())
+    }
+
+    /// As [`Ept::remap`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    pub fn remap(
+        &mut self,
+        guest: GuestPhysAddr,
+        host: PhysAddr,
+        attributes: EptAttributes,
+    ) -> Result<EptLeaf, EptError> {
+        let (leaf, owed) = self.ept.remap(guest, host, attributes)?;
+        self.take_over(owed);
+        Ok(leaf)
+    }
+
+    /// As [`Ept::split`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    pub fn split(&mut self, range: GuestRange, size: PageSize) -> Result<(), EptError> {
+        let owed = self.ept.split(range, size)?;
+        self.take_over(owed);
+        Ok(())
+    }
+
+    /// As [`Ept::merge`].
+    ///
+    /// # Errors
+    /// As there. What the session did before stays.
+    pub fn merge(&mut self, range: GuestRange) -> Result<(), EptError> {
+        let owed = self.ept.merge(range)?;
+        self.take_over(owed);
+        Ok(())
+    }
+
+    /// The tables as they are: to look up, or walk. They may have tables that map nothing, until the session ends.
+    #[inline]
+    pub fn ept(&self) -> &Ept<H> {
+        self.ept
+    }
+
+    /// Ends the session. Gives the INVEPT that its changes owe, if one is, and the tables that it frees.
+    #[inline]
+    pub fn finish(mut self) -> Invalidation<H> {
+        self.settle();
+        let (needed, retired) = (mem::take(&mut self.needed), mem::take(&mut self.retired));
+        self.ept.owed(needed, retired)
+    }
+
+    /// Takes in what a change owes.
+    fn take_over(&mut self, owed: Invalidation<H>) {
+        let (needed, retired) = owed.into_parts();
+        self.needed |= needed;
+        self.retired.append(retired);
+    }
+
+    /// Looks whether the tables that were noted are empty, and begins with another.
+    #[cold]
+    #[inline(never)]
+    fn suspect_elsewhere(&mut self, address: u64, level: u32) {
+        self.settle();
+        self.suspects.above = label(address, level + 1);
+        self.suspects.note(address, level);
+    }
+
+    /// Unlinks the tables that were noted and are empty.
+    fn settle(&mut self) {
+        if self.suspects.above == 0 {
+            return;
+        }
+        let suspects = mem::replace(&mut self.suspects, Suspects::NONE);
+        let level = (suspects.above & 7) as u32 - 1;
+        for address in suspects.addresses() {
+            if self.ept.is_empty_at(address, level) {
+                self.retired.append(self.ept.prune(address));
+            }
+        }
+    }
+}
+
+impl<H: FrameHal> Drop for EptSession<'_, H> {
+    /// A session that was not finished: what it did is done, and its INVEPT is owed, but nobody will execute it.
+    #[inline]
+    fn drop(&mut self) {
+        self.settle();
+        if self.needed || !self.retired.is_empty() {
+            self.leak();
+        }
+    }
+}
+
+impl<H: FrameHal> EptSession<'_, H> {
+    #[cold]
+    fn leak(&mut self) {
+        error!("{self:?} was dropped and not finished: its tables leak");
+        mem::forget(mem::take(&mut self.retired));
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for EptSession<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EptSession")
+            .field("ept", &self.ept.pointer())
+            .field("needed", &self.needed)
+            .field("retired_tables", &self.retired.len())
+            .finish()
+    }
+}

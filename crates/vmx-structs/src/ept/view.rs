@@ -1,0 +1,124 @@
+//! Looking up again and again in one part of the guest: a view.
+//!
+//! The tables at the top are the same for all of a guest's memory: below 512 GiB, one entry of level 4; for a small guest,
+//! or a device, one of level 3 as well. A view walks to where they end once, and each lookup starts there. It borrows the
+//! tables, so nothing changes under it but accessed and dirty flags.
+
+use core::fmt;
+
+use frame_core::{FrameHal, TableRef};
+
+use super::entry::index;
+use super::lookup::{below_2, below_3, required, translation};
+use super::{Ept, EptAccess, EptError, EptFault, EptLeaf, EptTranslation};
+use crate::{GuestPhysAddr, GuestRange};
+
+/// Lookups in a part of the guest: see [`Ept::view`].
+pub struct EptView<'a, H: FrameHal> {
+    ept: &'a Ept<H>,
+    /// The table that all lookups in the part go through: of level 2 or 3.
+    table: TableRef<'a, H>,
+    level: u32,
+    first: u64,
+    /// Bytes of the part, less 1; none is in it where there is no such table, or where an entry was edited.
+    reach: Option<u64>,
+}
+
+impl<H: FrameHal> Ept<H> {
+    /// A view of a part of the guest, in which lookups are faster: by one table where it does not cross a border of
+    /// 512 GiB, by two where it does not cross one of 1 GiB. Addresses beyond are looked up as well, as without a view.
+    ///
+    /// ```
+    /// # use frame_core::FrameHal;
+    /// # use vmx_structs::*;
+    /// fn writable<H: FrameHal>(ept: &Ept<H>, ram: GuestRange, pages: &[GuestPhysAddr]) -> Result<usize, EptError> {
+    ///     let view = ept.view(ram)?;
+    ///     Ok(pages.iter().filter(|&&page| view.translate(page, EptAccess::WRITE).is_ok()).count())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The range is too wide.
+    pub fn view(&self, range: GuestRange) -> Result<EptView<'_, H>, EptError> {
+        let (first, last) = self.config.span(range)?;
+        let (mut table, mut level) = (self.tree.words(), self.levels());
+        while level > 2 && index(first, level) == index(last, level) {
+            let Some(child) = table.child(index(first, level)) else { break };
+            table = child;
+            level -= 1;
+        }
+        let reach = if level <= 3 && !self.edited { Some(last - first) } else { None };
+        Ok(EptView { ept: self, table, level, first, reach })
+    }
+}
+
+impl<H: FrameHal> EptView<'_, H> {
+    /// As [`Ept::query`].
+    #[inline]
+    pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
+        let address = guest.as_u64();
+        if !self.holds(address) {
+            return self.query_beyond(guest);
+        }
+        let format = &self.ept.format;
+        self.descend(address, &|word, level| format.leaf(address, level, word))
+    }
+
+    /// As [`Ept::translate`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        let address = guest.as_u64();
+        if self.holds(address) {
+            let required = required(&self.ept.config, access);
+            let seen = self.descend(address, &|word, level| translation(address, word, level, required));
+            if let Some(translation) = seen {
+                return Ok(translation);
+            }
+        }
+        self.translate_beyond(guest, access)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn query_beyond(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
+        self.ept.query(guest)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_beyond(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
+        self.ept.translate(guest, access)
+    }
+
+    #[inline(always)]
+    fn holds(&self, address: u64) -> bool {
+        self.reach.is_some_and(|reach| address.wrapping_sub(self.first) <= reach)
+    }
+
+    #[inline(always)]
+    fn descend<T>(&self, address: u64, leaf: &impl Fn(u64, u32) -> Option<T>) -> Option<T> {
+        if self.level == 2 { below_2(self.table, address, leaf) } else { below_3(self.table, address, leaf) }
+    }
+}
+
+impl<H: FrameHal> Clone for EptView<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: FrameHal> Copy for EptView<'_, H> {}
+
+impl<H: FrameHal> fmt::Debug for EptView<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EptView")
+            .field("ept", &self.ept.pointer())
+            .field("level", &self.level)
+            .field("first", &format_args!("{:#x}", self.first))
+            .field("reach", &self.reach)
+            .finish()
+    }
+}

@@ -1,0 +1,91 @@
+//! A view gives what the tables give, wherever the address lies.
+
+mod common;
+
+use common::configs;
+use frame_core::PhysAddr;
+use frame_testkit::{TestHal, test_hal};
+use vmx_structs::*;
+
+test_hal! { struct Hal }
+
+const M: u64 = 1 << 20;
+const G: u64 = 1 << 30;
+
+fn gpa(address: u64) -> GuestPhysAddr {
+    GuestPhysAddr::new(address)
+}
+
+fn range(start: u64, bytes: u64) -> GuestRange {
+    GuestRange::new(gpa(start), bytes / 4096).unwrap()
+}
+
+fn compare(ept: &Ept<Hal>, ranges: &[GuestRange]) {
+    let edges = [0, 4096, M, 2 * M, 4 * M, G, 2 * G, 3 * G, 512 * G, 1024 * G, 1 << 48, 1 << 57, 1 << 63];
+    let accesses = [
+        EptAccess::READ,
+        EptAccess::WRITE,
+        EptAccess::FETCH.at(GuestPaging::USER),
+        EptAccess::READ.of_paging_structure(),
+    ];
+    for &range in ranges {
+        let view = ept.view(range).unwrap();
+        for address in edges.iter().flat_map(|&edge: &u64| [edge.wrapping_sub(1), edge, edge + 0x1234]) {
+            assert_eq!(view.query(gpa(address)), ept.query(gpa(address)), "{address:#x} in {view:?}");
+            for access in accesses {
+                let seen = ept.translate(gpa(address), access);
+                assert_eq!(view.translate(gpa(address), access), seen, "{address:#x} in {view:?}");
+                // And both what a walk of the words gives.
+                let walked =
+                    walk_ept(ept.config(), ept.pointer().root(), gpa(address), access, |table, i| {
+                        use frame_core::FrameHal;
+                        let words: *const u64 = Hal::phys_to_virt(table).as_ptr().cast();
+                        // SAFETY: the tables live as long as `ept`, nobody changes them, and `i` is below 512.
+                        Some(unsafe { words.add(i).read() })
+                    });
+                assert_eq!(seen, walked, "{address:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_view_gives_what_the_tables_give() {
+    for config in configs() {
+        Hal::scope(64, || {
+            let mut ept = Ept::<Hal>::new(config).unwrap();
+            let ranges = [
+                range(0, 4096),
+                range(0, 4 * M),
+                range(M, 2 * G),
+                range(512 * G, G),
+                range(G - 4096, 8192),
+                range(0, 1 << 48),
+            ];
+            compare(&ept, &ranges);
+            let map = |ept: &mut Ept<Hal>, at: u64, pages: u64, kind: EptAttributes| {
+                ept.map_range(range(at, pages * 4096), PhysAddr::from(0x4000_1000), kind).unwrap();
+            };
+            map(&mut ept, 0, 600, EptAttributes::RAM);
+            map(&mut ept, 4 * M, 1, EptAttributes::RAM.with_flags(EptFlags::READ));
+            map(&mut ept, G, 1, EptAttributes::DEVICE);
+            map(&mut ept, 512 * G, 1, EptAttributes::RAM);
+            for size in [PageSize::Size2M, PageSize::Size1G] {
+                if config.supports(size) {
+                    let at = gpa(if size == PageSize::Size2M { 1024 * G } else { 2 * G });
+                    ept.map(at, PhysAddr::from(8 << 30), size, EptAttributes::RAM).unwrap();
+                }
+            }
+            if config.execute_only() {
+                map(&mut ept, 1024 * G - 4096, 1, EptAttributes::RAM.with_flags(EptFlags::EXECUTE));
+            }
+            compare(&ept, &ranges);
+            // An entry on the way that allows less, and one that is none.
+            ept.edit_entry(gpa(0), 3, |word| word & !2).unwrap().waive();
+            compare(&ept, &ranges);
+            ept.edit_entry(gpa(0), 2, |word| word | 0x40).unwrap().waive();
+            compare(&ept, &ranges);
+            assert!(ept.view(range(0, 1 << 57)).is_ok() == (config.guest_width() == 57));
+        });
+    }
+}
