@@ -122,7 +122,8 @@ unsafe impl<A: FrameAllocator, C: PinCpu, P: Policy> FrameAllocator for PerCpu<'
         let (cpu, _pin) = self.cpus.pin();
         let mut done = 0;
         // SAFETY: pinned as `cpu` until the end of the function.
-        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
+        let (cpu, owned) = unsafe { self.enter(cpu) };
+        if let Some(mut owned) = owned {
             if frames.len() <= SMALL {
                 done = self.pop_many(&mut owned, cpu, frames);
                 if done < frames.len() && owned.stacked() == 0 && self.refill(&mut owned, cpu) > 0 {
@@ -205,7 +206,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             let (cpu, _pin) = self.cpus.pin();
             if let Some(order) = Order::of(layout) {
                 // SAFETY: pinned as `cpu` until the end of the block.
-                if let Some((_, mut owned)) = unsafe { self.enter(cpu) } {
+                if let (_, Some(mut owned)) = unsafe { self.enter(cpu) } {
                     if owned.look_around(&self.backend, order) {
                         if let Some(run) = owned.pop_run(order) {
                             return Ok(run);
@@ -241,7 +242,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
                 };
             }
             // SAFETY: pinned as `cpu` until the end of the block.
-            if let (Some(order), Some((_, mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
+            if let (Some(order), (_, Some(mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
                 if owned.look_around(&self.backend, order) && owned.push_run(order, start) {
                     return Ok(());
                 }
@@ -267,7 +268,8 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     #[inline(never)]
     fn alloc_frame_slow(&self, cpu: CpuIndex) -> Option<NonZeroUsize> {
         // SAFETY: the caller is pinned as `cpu`.
-        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
+        let (cpu, owned) = unsafe { self.enter(cpu) };
+        if let Some(mut owned) = owned {
             loop {
                 match owned.pop() {
                     Some(frame) if self.policy.hand_out(frame, cpu) => {
@@ -332,7 +334,8 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
     #[inline(never)]
     unsafe fn dealloc_bypass(&self, cpu: CpuIndex, frame: PhysAddr) -> Result<(), DeallocError> {
         // SAFETY: the caller is pinned as `cpu`.
-        if let Some((cpu, mut owned)) = unsafe { self.enter(cpu) } {
+        let (cpu, owned) = unsafe { self.enter(cpu) };
+        if let Some(mut owned) = owned {
             // It was admitted under another index if the caller was enlisted just now.
             self.policy.take_in(&[frame], cpu);
             if owned.push(frame) {
@@ -408,28 +411,23 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
 
     /// Takes the slot for one operation, unless there is none, or the operation interrupts another one, or the owner
     /// was asked to hand everything back: that is done here and now, and the operation goes to the backend. The index
-    /// is that of the slot: an execution that had none may get one here.
+    /// is that of the slot: an execution that had none may get one here, and has it from then on.
     ///
     /// # Safety
     /// As [`CpuSlot::enter`], with the caller pinned as `cpu`.
-    unsafe fn enter(&self, cpu: CpuIndex) -> Option<(CpuIndex, Owned<'_>)> {
-        let (cpu, slot) = match self.slot(cpu) {
-            Some(slot) => (cpu, slot),
-            None => {
-                let cpu = self.cpus.enlist(cpu);
-                (cpu, self.slot(cpu)?)
-            }
-        };
+    unsafe fn enter(&self, cpu: CpuIndex) -> (CpuIndex, Option<Owned<'_>>) {
+        let cpu = if self.slot(cpu).is_some() { cpu } else { self.cpus.enlist(cpu) };
+        let Some(slot) = self.slot(cpu) else { return (cpu, None) };
         // SAFETY: the caller is pinned as `cpu`, of old or as of now.
         let Some(owned) = (unsafe { slot.enter() }) else {
             slot.count_bypass();
-            return None;
+            return (cpu, None);
         };
         if owned.was_asked() {
             self.empty(cpu, owned);
-            return None;
+            return (cpu, None);
         }
-        Some((cpu, owned))
+        (cpu, Some(owned))
     }
 
     /// Operations that pass the slot by are operations too: if the owner was asked, it answers.

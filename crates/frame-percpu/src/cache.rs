@@ -100,6 +100,8 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
     /// Gives the cache its slots: the one at index i is for the CPU with index i. CPUs beyond them work without a
     /// cache. May be called while others use the allocator.
     ///
+    /// Slots begin empty: what another cache left in them, one that was forgotten instead of dropped, stays allocated.
+    ///
     /// # Errors
     /// There are slots already.
     pub fn attach(&self, slots: &'m mut [CpuSlot]) -> Result<(), AttachError> {
@@ -110,6 +112,7 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
             .first
             .compare_exchange(ptr::null_mut(), slots.as_mut_ptr(), Relaxed, Relaxed)
             .map_err(|_| AttachError::AlreadyAttached)?;
+        slots.fill_with(CpuSlot::new);
         self.slots.count.store(slots.len(), Release);
         Ok(())
     }

@@ -82,7 +82,11 @@ pub unsafe trait PinCpu: Send + Sync {
 
     /// Called when `cpu` was asked to give its cached frames back. It does so at its next operation; if it may be
     /// idle, an interrupt sent from here whose handler calls [`drain_local`](crate::PerCpu::drain_local) makes it do
-    /// so soon. Must not wait for the other CPU. Provided: does nothing.
+    /// so soon. Must not wait for the other CPU.
+    ///
+    /// It is called wherever an allocation runs out of memory: in an interrupt or NMI too, if handlers allocate. Where
+    /// sending takes several steps that such a handler may come between, do nothing there: the next allocation that
+    /// runs out elsewhere kicks again once the CPU has answered. Provided: does nothing.
     fn kick(&self, cpu: CpuIndex) {
         let _ = cpu;
     }

@@ -4,20 +4,23 @@
 //! the last:
 //! 1. the current CPU hands back its own slot;
 //! 2. slots of CPUs whose place can be taken ([`PinCpu::claim`]) are handed back in their stead;
-//! 3. every other CPU that holds frames is asked, and kicked ([`PinCpu::kick`]); those asked just now get a bounded
-//!    time to answer.
+//! 3. every other CPU that holds frames is asked, and kicked ([`PinCpu::kick`]), unless that was done before; those who are
+//!    not known to be idle get a bounded time to answer.
 //!
 //! What this means for idle CPUs: nobody but the owner touches a slot, so the frames of a CPU that runs, but uses no
 //! frames, come back only when it next allocates or frees, or when an interrupt sent by `kick` makes it call
 //! [`drain_local`](PerCpu::drain_local). Until then `NoMemory` may be answered while up to 2015 frames lie in its slot (159
 //! single ones, 1024 in two huge frames, the rest in runs).
-//! A CPU that has left a request unanswered is not waited for again.
+//! A CPU for which somebody waited in vain is not waited for again until it has answered.
+//!
+//! An interrupt that found its own CPU's slot in use cannot empty it. It asks for that as if it were another CPU, and the
+//! operation that it interrupted, or the next, gives back. Itself it may get `NoMemory` while frames lie in that slot.
 
 use core::hint;
 
 use frame_core::{AllocError, FrameAllocator};
 
-use crate::{CpuIndex, CpuSlot, PerCpu, PinCpu, Policy};
+use crate::{CpuIndex, CpuSlot, PerCpu, PinCpu, Policy, sync::Relaxed};
 
 /// Turns of waiting for CPUs that were asked: some ten microseconds.
 const PATIENCE: usize = 256;
@@ -51,59 +54,108 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         // SAFETY: the caller is pinned as `me`.
         match unsafe { slot.enter() } {
             Some(owned) => self.empty(me, owned) > 0,
-            None => false,
+            None => {
+                slot.request.ask();
+                false
+            }
         }
     }
 
     /// Steps 2 and 3. True if frames may have come back.
     fn recall_others(&self, me: CpuIndex) -> bool {
-        let (mut emptied, mut asked) = (false, false);
-        let others = || self.slots().iter().enumerate().filter(|&(index, _)| index != me.0);
-        for (index, slot) in others() {
-            if slot.may_hold_frames() {
-                match self.recall(CpuIndex(index), slot) {
-                    Recall::Emptied => emptied = true,
-                    Recall::Asked => asked = true,
-                    Recall::AskedBefore => {}
-                }
+        let others =
+            || self.slots().iter().enumerate().filter(|&(index, _)| index != me.0).map(|(_, slot)| slot);
+        let busy =
+            |slot: &&CpuSlot| slot.request.is_pending() && slot.may_hold_frames() && !slot.idle.load(Relaxed);
+        let mut emptied = false;
+        for (index, slot) in self.slots().iter().enumerate() {
+            if index != me.0 && slot.may_hold_frames() {
+                emptied |= self.recall(CpuIndex(index), slot) > 0;
             }
         }
-        if !asked {
+        if !others().any(|slot| busy(&slot)) {
             return emptied;
         }
-        for _ in 0..PATIENCE {
-            if !others().any(|(_, slot)| slot.request.is_pending() && slot.may_hold_frames()) {
-                break;
-            }
+        let mut patience = PATIENCE;
+        while patience > 0 && others().any(|slot| busy(&slot)) {
+            patience -= 1;
             hint::spin_loop();
         }
+        others().filter(busy).for_each(|slot| slot.idle.store(true, Relaxed));
         // Some may have answered: one more try costs little beside the waiting.
         true
     }
 
-    /// Empties the slot of an absent CPU, or asks a present one.
-    pub(crate) fn recall(&self, cpu: CpuIndex, slot: &CpuSlot) -> Recall {
+    /// Empties the slot of an absent CPU, or asks a present one. Returns how many frames came back.
+    pub(crate) fn recall(&self, cpu: CpuIndex, slot: &CpuSlot) -> usize {
         if self.cpus.claim(cpu) {
             // SAFETY: the claim keeps every other execution off, and has everything before it visible here.
             let drained = unsafe { self.drain_cpu(cpu) };
             // SAFETY: claimed above; not used after this.
             unsafe { self.cpus.release(cpu) };
-            return if drained > 0 { Recall::Emptied } else { Recall::AskedBefore };
+            return drained;
         }
         if slot.request.ask() {
+            slot.idle.store(false, Relaxed);
             self.cpus.kick(cpu);
-            return Recall::Asked;
         }
-        Recall::AskedBefore
+        0
     }
 }
 
-/// What came of recalling a slot's frames.
-pub(crate) enum Recall {
-    /// They are back.
-    Emptied,
-    /// The owner was asked.
-    Asked,
-    /// Nothing new.
-    AskedBefore,
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicUsize;
+
+    use frame_core::{DeallocError, FrameLayout, FrameRange, FrameStats, PhysAddr};
+
+    use super::*;
+    use crate::FnCpus;
+
+    /// A backend that has nothing, and swallows what it is given.
+    struct Nothing;
+
+    // SAFETY: it hands out no frame.
+    unsafe impl FrameAllocator for Nothing {
+        fn alloc(&self, _: FrameLayout) -> Result<PhysAddr, AllocError> {
+            Err(AllocError::NoMemory)
+        }
+        unsafe fn dealloc(&self, _: PhysAddr, _: FrameLayout) -> Result<(), DeallocError> {
+            Ok(())
+        }
+        fn stats(&self) -> FrameStats {
+            FrameStats::default()
+        }
+        fn visit_free(&self, _: &mut dyn FnMut(FrameRange)) {}
+    }
+
+    #[test]
+    fn whoever_was_asked_is_waited_for_once() {
+        let current = AtomicUsize::new(0);
+        // SAFETY: one thread plays all CPUs, one operation after another.
+        let cpus = unsafe { FnCpus::new(|| (), || current.load(Relaxed)) };
+        let mut slots = [const { CpuSlot::new() }; 3];
+        let cache = PerCpu::new(Nothing, cpus);
+        cache.attach(&mut slots).unwrap();
+        let frame_on_cpu_2 = || {
+            current.store(2, Relaxed);
+            // SAFETY: nobody else has the frame: the backend forgets it.
+            unsafe { cache.dealloc_frame(PhysAddr::from(4096)) }.unwrap();
+        };
+        let idle = || cache.slots()[2].idle.load(Relaxed);
+
+        for _ in 0..2 {
+            // The first is set aside, or answers a request.
+            frame_on_cpu_2();
+            frame_on_cpu_2();
+            assert!(cache.slots()[2].may_hold_frames());
+            // CPU 1 has asked, and does not wait. CPU 0 finds that somebody has asked, and waits all the same.
+            current.store(1, Relaxed);
+            cache.request_drain();
+            assert!(!idle());
+            current.store(0, Relaxed);
+            assert_eq!(cache.alloc_frame(), Err(AllocError::NoMemory));
+            assert!(idle(), "nobody waited for CPU 2");
+        }
+    }
 }

@@ -6,6 +6,9 @@
 //! The word is the length of the slot's stack, with which the owner compares in every operation anyway: a request sets
 //! it to 0, so that the stack looks both empty and full, and the operation leaves its hot path. Looking costs nothing.
 //!
+//! A second word says that somebody has waited for the owner to no avail: it is idle, and nobody waits for it again until it
+//! has answered and is asked anew. It lies apart: owners never look at it.
+//!
 //! Invariants:
 //! - The word is [`STACK`] or 0.
 //! - Whoever sees its request answered sees the backend with the owner's frames in it. A request that comes while the
@@ -21,8 +24,7 @@ pub(crate) const STACK: usize = 128;
 pub(crate) struct Request(pub(crate) AtomicUsize);
 
 impl Request {
-    /// Asks the owner. True if it had not been asked yet: only then is waiting for an answer worth while, for an owner
-    /// that left an earlier request unanswered is idle.
+    /// Asks the owner. True if it had not been asked yet.
     pub(crate) fn ask(&self) -> bool {
         // The load spares a shared line that is already as it should be.
         self.0.load(Ordering::Acquire) != 0 && self.0.swap(0, Ordering::AcqRel) != 0

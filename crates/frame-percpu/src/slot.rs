@@ -77,6 +77,8 @@ pub struct CpuSlot {
     spilled: AtomicUsize,
     bypasses: AtomicUsize,
     refusals: AtomicUsize,
+    /// Somebody waited in vain for an answer to `request`: see there.
+    pub(crate) idle: AtomicBool,
     returns: UnsafeCell<[PhysAddr; RETURNS]>,
 }
 
@@ -106,6 +108,7 @@ impl CpuSlot {
             spilled: AtomicUsize::new(0),
             bypasses: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
             returns: UnsafeCell::new([ZERO; RETURNS]),
         }
     }

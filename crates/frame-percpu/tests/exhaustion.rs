@@ -199,3 +199,64 @@ fn a_busy_cpu_answers_in_time() {
         give(&cache, mine);
     });
 }
+
+/// A cache that was forgotten leaves its frames in its slots. They are not the next one's.
+#[test]
+fn attached_slots_begin_empty() {
+    let (mut slots, cpus) = (slots(1), SimCpus::default());
+    let first = PerCpu::new(SetBackend::new(range(1, 100)), &cpus);
+    first.attach(&mut slots).unwrap();
+    give(&first, first.alloc_frame());
+    assert!(first.cached_frames() > 0);
+    std::mem::forget(first);
+
+    let second = PerCpu::new(SetBackend::new(range(5000, 100)), &cpus);
+    second.attach(&mut slots).unwrap();
+    assert_eq!(second.cached_frames(), 0);
+    assert!(take_all(&second).into_iter().map(number).eq(5000..5100));
+}
+
+/// A thread that takes over the slot of one that ended, and begins with a large request, finds what lies there.
+#[test]
+fn a_large_request_finds_what_lies_in_an_inherited_slot() {
+    let mut slots = slots(64);
+    let cache = PerCpu::new(AtomicBackend::new(1, 4), ThreadCpus);
+    cache.attach(&mut slots).unwrap();
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(|| give(&cache, cache.alloc_frame()));
+        ended.join().unwrap();
+        assert!(cache.cached_frames() > 0);
+        let heir = scope.spawn(|| {
+            let mut frames = vec![PhysAddr::from(0); 256];
+            let got = cache.alloc_bulk(&mut frames);
+            give(&cache, frames[..got].iter().copied());
+            got
+        });
+        assert_eq!(heir.join().unwrap(), 256);
+    });
+}
+
+/// An interrupt that meets its own CPU's slot in use gets nothing out of it, but has it emptied.
+#[test]
+fn an_interrupt_asks_its_own_cpu_to_give_back() {
+    let (mut slots, cpus) = (slots(1), SimCpus::default());
+    let cache = PerCpu::new(SetBackend::new(range(1, 200)), &cpus);
+    cache.attach(&mut slots).unwrap();
+    let all = take_all(&cache);
+    give(&cache, all[..128].iter().copied());
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let told = answer.clone();
+    // SAFETY: the hook runs, and is dropped, before `cache` is.
+    let in_handler: &'static PerCpu<'_, SetBackend, &SimCpus> = unsafe { std::mem::transmute(&cache) };
+    let interrupt = move || {
+        told.lock().unwrap().get_or_insert_with(|| in_handler.alloc_frame());
+    };
+    *cache.backend().hook.lock().unwrap() = Some(Box::new(interrupt));
+    // One more than the slot holds: half of it is handed back, and before the first of that comes the interrupt.
+    give(&cache, [all[128]]);
+    cache.backend().hook.lock().unwrap().take();
+    assert_eq!(*answer.lock().unwrap(), Some(Err(AllocError::NoMemory)));
+    // The next operation gives everything back.
+    give(&cache, [all[129]]);
+    assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 130));
+}
