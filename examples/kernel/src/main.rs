@@ -32,8 +32,10 @@ fn main(boot: &'static BootInfo) {
         backends::CheckedTree::NAME => run::<backends::CheckedTree>(boot),
         backends::PlainBitmap::NAME => run::<backends::PlainBitmap>(boot),
         backends::CachedBitmap::NAME => run::<backends::CachedBitmap>(boot),
+        backends::CheckedBitmap::NAME => run::<backends::CheckedBitmap>(boot),
         backends::PlainBuddy::NAME => run::<backends::PlainBuddy>(boot),
         backends::CachedBuddy::NAME => run::<backends::CachedBuddy>(boot),
+        backends::CheckedBuddy::NAME => run::<backends::CheckedBuddy>(boot),
         other => panic!("no backend is called {other}"),
     }
 }

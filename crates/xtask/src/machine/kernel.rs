@@ -17,7 +17,8 @@ pub(crate) struct KernelArgs {
     /// CPUs, 1 to 16
     #[arg(long, default_value_t = 4)]
     cpus: usize,
-    /// The allocator under test: percpu-tree, percpu-tree-checked, tree, bitmap, percpu-bitmap, buddy, percpu-buddy
+    /// The allocator under test: tree, bitmap or buddy; percpu- in front of it for a cache, -checked behind that for one
+    /// that checks
     #[arg(long, default_value = "percpu-tree")]
     backend: String,
     /// Memory in MiB
@@ -49,8 +50,17 @@ impl KernelArgs {
 }
 
 /// Allocators that the kernel can be booted with.
-const BACKENDS: [&str; 7] =
-    ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
+const BACKENDS: [&str; 9] = [
+    "percpu-tree",
+    "percpu-tree-checked",
+    "tree",
+    "bitmap",
+    "percpu-bitmap",
+    "percpu-bitmap-checked",
+    "buddy",
+    "percpu-buddy",
+    "percpu-buddy-checked",
+];
 
 /// Seconds, much longer than any run takes: a machine that needs it hangs.
 const LIMIT: u64 = 600;
@@ -192,6 +202,7 @@ impl Machine {
 
 /// The kernel's cases in order, and the checks that each makes: its own, and three behind each case.
 fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
+    let is_cached = backend.starts_with("percpu-");
     let mut cases = vec![
         ("map", 10),
         ("refusals", 15),
@@ -204,9 +215,9 @@ fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
         ("stress", 4),
         ("cross-CPU frees", 4),
         ("exhaustion by all CPUs", 7),
-        ("interrupts", 3 + 2 * cpus),
+        ("interrupts", 3 + (4 + usize::from(is_cached)) * cpus),
     ];
-    if backend.starts_with("percpu-") {
+    if is_cached {
         cases.push(("frames in idle CPUs' caches", 6 + cpus));
     }
     if backend.contains("tree") {
