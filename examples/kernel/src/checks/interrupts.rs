@@ -15,7 +15,7 @@ use frame_allocator::{FrameAllocator, FrameLayout, PhysAddr, PhysFrame};
 use machine::{
     apic,
     cpu::{self, MAX_CPUS},
-    interrupts as machine_interrupts, port, println, smp,
+    interrupts as machine_interrupts, nmi_timer, port, println, smp,
 };
 
 use super::{Bench, hand::Hand, random::Random};
@@ -30,6 +30,8 @@ const TIMER: u8 = 0x40;
 /// The timer goes off within so many ticks: some tens of microseconds in an emulator. It is set by the code that it
 /// interrupts, not by itself, so that a machine which is slower than its timer still gets on.
 const TICKS: usize = 20_000;
+/// The timer of a single CPU's NMIs: as long.
+const NMI_TICKS: usize = 24;
 /// Each CPU sees at least so many of both kinds.
 const WANTED: usize = 100;
 /// A CPU gives up after so many rounds: minutes, for on a host with few and busy processors most of them are waits for a
@@ -164,7 +166,10 @@ pub fn interrupts<S: Subject>(bench: &Bench<S>) {
             }
             if BEHIND[neighbour].load(Ordering::Acquire) == sent {
                 sent += 1;
-                apic::send_nmi(smp::apic_id(neighbour));
+                match bench.cpus {
+                    1 => nmi_timer::set(1 + random.below(NMI_TICKS) as u16),
+                    _ => apic::send_nmi(smp::apic_id(neighbour)),
+                }
             }
             // Go on until everybody has seen enough: the neighbour waits for this CPU's NMIs.
             let both = TIMERS.is_enough(cpu) && NMIS.is_enough(cpu);
