@@ -45,7 +45,12 @@ impl KernelArgs {
 
     /// A machine in QEMU with little memory, which a run is soon through with.
     pub(super) fn small(cpus: usize, backend: &str) -> Self {
-        Self { cpus, backend: backend.into(), memory: 128, all: false, limit: 120, ..Self::ALL }
+        Self { cpus, backend: backend.into(), memory: 128, all: false, limit: 60, ..Self::ALL }
+    }
+
+    /// The machine whose firmware map is full of holes.
+    pub(super) fn holes(backend: &str) -> Self {
+        Self { memory: 1024, map: Some("fragmented".into()), ..Self::small(2, backend) }
     }
 }
 
@@ -192,7 +197,11 @@ impl Machine {
         for (name, checks) in &cases {
             let line = format!("case {name}: {checks} passed, 0 failed");
             if !lines.by_ref().any(|found| found == line) {
-                return Err(format!("the line {line:?} is missing, or out of order"));
+                let missing = format!(
+                    "the line {line:?} is missing, or out of order; the emulator ended with {}",
+                    ended.how
+                );
+                return Err(verdict::with_complaint(missing, &ended.serial));
             }
         }
         let checks = cases.iter().map(|(_, checks)| checks).sum();

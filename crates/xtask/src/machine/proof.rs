@@ -122,7 +122,10 @@ pub(super) fn boot(args: &ProofArgs, image: &Path) -> Result<Outcome, Failure> {
         let (name, ended) = (MODELS[model].0, ended?);
         let run = Run::read(&ended.serial);
         let wanted = GROUPS.iter().map(|group| group.checks[model] * group.runs(cpus)).sum();
-        let judged = run.judge(cpus, model).and_then(|()| verdict::last_line(&ended, "vmx-proof", wanted));
+        let judged = run
+            .judge(cpus, model)
+            .map_err(|why| verdict::with_complaint(why, &ended.serial))
+            .and_then(|()| verdict::last_line(&ended, "vmx-proof", wanted));
         let seconds = ended.took.as_secs_f64();
         match judged {
             Ok(passed) => {
