@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod decoded;
 mod ept;
 mod features;
 mod fields;
@@ -36,13 +37,10 @@ fn main(boot: &'static BootInfo) {
     smp::start(cpus);
     // SAFETY: the kernel runs at CPL 0.
     let caps = unsafe { capabilities() }.expect("a processor with VMX");
-    let known = CpuModel::ALL.iter().find(|model| model.capabilities() == caps);
-    println!(
-        "{cpus} CPUs, {} free frames, capabilities of {}",
-        memory::FRAMES.stats().free_frames,
-        known.map_or("an unknown model", |model| model.id())
-    );
+    println!("{cpus} CPUs, {} free frames", memory::FRAMES.stats().free_frames);
+    let model = boot.argument("model").unwrap_or_default();
     smp::on_all_cpus(&|cpu| {
+        report::group(cpu, "capabilities", |report| compare_capabilities(report, model));
         prove(cpu, &caps);
         memory::FRAMES.drain_local();
     });
@@ -57,6 +55,15 @@ fn main(boot: &'static BootInfo) {
     report::finish()
 }
 
+/// The capability MSRs of each CPU, beside those that are written down for its model.
+fn compare_capabilities(report: &mut report::Report, model: &str) -> report::Outcome {
+    let software = CpuModel::ALL.iter().find(|known| known.id() == model).map(|known| known.capabilities());
+    // SAFETY: the kernel runs at CPL 0.
+    let processor = unsafe { capabilities() };
+    report.compare(format_args!("the model {model}"), &software, &processor);
+    Ok(())
+}
+
 /// What each CPU does: all of that in which several CPUs could disturb each other, and its share of the rest.
 fn prove(cpu: usize, caps: &VmxCapabilities) {
     report::group(cpu, "instructions", |report| instructions::compare(report, caps));
@@ -65,12 +72,15 @@ fn prove(cpu: usize, caps: &VmxCapabilities) {
         Err(error) => return report::group(cpu, "VMXON", |_| Err(error)),
     };
     report::group(cpu, "VM entry", |report| vmcs::compare(report, caps, &operation));
+    report::group(cpu, "exits, decoded", |report| decoded::compare(report, caps));
     report::group(cpu, "EPT, all levels", |report| ept::compare_together(report, caps));
     report::group(cpu, "EPT, guest's tables", |report| ept::compare_structures(report, caps));
     report::group(cpu, "demand paging", |report| features::compare_demand(report, caps));
+    report::group(cpu, "EPT, edits", |report| features::compare_edits(report, caps));
     report::group(cpu, "accessed and dirty", |report| features::compare_dirty(report, caps));
     report::group(cpu, "dirty logging", |report| features::compare_log(report, caps));
     report::group(cpu, "EPTP switching", |report| features::compare_switching(report, caps));
+    report::group(cpu, "sub-page writes", |report| features::compare_spp(report, caps));
     report::group(cpu, "MSR areas", |report| features::compare_msr_areas(report, caps));
     // The rest is long, and made once: on a machine with several CPUs each of them gets a share, at the same time.
     let mine = |number: usize| number % smp::cpus() == cpu;

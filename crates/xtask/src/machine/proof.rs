@@ -76,14 +76,18 @@ const fn group(name: &'static str, on: On, checks: [usize; 4]) -> Group {
 /// that is added changes a number here.
 #[rustfmt::skip]
 const GROUPS: &[Group] = &[
+    group("capabilities",              On::EachCpu, [   1,    1,    1,    1]),
     group("instructions",              On::EachCpu, [ 102,  102,  102,  102]),
     group("VM entry",                  On::EachCpu, [ 504,  517,  517,  520]),
+    group("exits, decoded",            On::EachCpu, [  46,   46,   46,   46]),
     group("EPT, all levels",           On::EachCpu, [1031, 2322, 2322, 2322]),
     group("EPT, guest's tables",       On::EachCpu, [ 112,  224,  224,  224]),
     group("demand paging",             On::EachCpu, [ 295,  295,  295,  295]),
+    group("EPT, edits",                On::EachCpu, [1001, 1001, 1001, 1001]),
     group("accessed and dirty",        On::EachCpu, [   0,  504,  504,  504]),
     group("dirty logging",             On::EachCpu, [   0,    0,  266,  266]),
     group("EPTP switching",            On::EachCpu, [   0,   24,   24,   24]),
+    group("sub-page writes",           On::EachCpu, [   0,    0,    0,  801]),
     group("MSR areas",                 On::EachCpu, [  76,   76,   76,   76]),
     group("VMCS fields",               On::Once,    [ 513,  557,  571,  587]),
     group("VM entry, two faults",      On::Once,    [ 267,  269,  269,  274]),
@@ -151,7 +155,7 @@ pub(super) fn boot(args: &ProofArgs, image: &Path) -> Result<Outcome, Failure> {
 /// Runs the machines, as many at once as this one has processors. The results come in the order of the machines.
 fn run_all(machines: &[(usize, usize)], image: &Path) -> Vec<Result<Ended, Failure>> {
     let run = |&(model, cpus): &(usize, usize)| {
-        let command_line = format!("cpus={cpus}");
+        let command_line = format!("cpus={cpus} model={}", MODELS[model].0);
         let bochs = Bochs { model: MODELS[model].1, cpus, memory_mib: 256, command_line: &command_line };
         bochs.run(image, LIMIT)
     };
