@@ -83,7 +83,7 @@ const GROUPS: &[Group] = &[
     group("EPT, all levels",           On::EachCpu, [1031, 2322, 2322, 2322]),
     group("EPT, guest's tables",       On::EachCpu, [ 112,  224,  224,  224]),
     group("demand paging",             On::EachCpu, [ 295,  295,  295,  295]),
-    group("EPT, edits",                On::EachCpu, [1001, 1001, 1001, 1001]),
+    group("EPT, edits",                On::EachCpu, [1251, 1251, 1251, 1251]),
     group("accessed and dirty",        On::EachCpu, [   0,  504,  504,  504]),
     group("dirty logging",             On::EachCpu, [   0,    0,  266,  266]),
     group("EPTP switching",            On::EachCpu, [   0,   24,   24,   24]),

@@ -1,17 +1,17 @@
 //! Tables that are changed while a guest uses them: every way to change them, in any order, and the guest sees each change.
 //!
-//! What the guest sees is predicted by `Ept::translate`. Frames carry marks, so a page that leads to a wrong frame is seen, and
+//! What the guest sees is predicted by `Ept::translate`, which must say what a plain table of the pages says. Frames carry marks, so a page that leads to a wrong frame is seen, and
 //! a change that reaches a page too many or too few. The INVEPT that a change says it owes is executed; whether one is
 //! forgotten this emulator does not show, which forgets everything at each VM exit, VPID or not.
 
-use alloc::{boxed::Box, format, string::String};
-use core::error::Error;
+use alloc::{boxed::Box, format, string::String, vec::Vec};
+use core::{error::Error, ops::Range};
 
 use frame_allocator::{FRAME_SIZE, FrameLayout, PhysAddr, PhysFrames};
 use kernel_example::memory::Kernel;
 use vmx_structs::{
-    Ept, EptAccess, EptAttributes, EptConfig, EptError, EptFault, EptFlags, GuestPhysAddr, GuestRange,
-    Invalidation, PageSize, VmxCapabilities,
+    Ept, EptAccess, EptAttributes, EptConfig, EptError, EptFault, EptFlags, EptLeaf, GuestPhysAddr,
+    GuestRange, Invalidation, PageSize, VmxCapabilities,
     instructions::GuestRegisters,
     vmcs::{ExitReason, VmcsAccess, exit},
 };
@@ -44,6 +44,9 @@ enum Fate {
     },
     Other(String),
 }
+
+/// What was asked for: for each page its frame and what may be done with it.
+type Asked = Vec<Option<(usize, EptFlags)>>;
 
 /// The frames behind the guest's pages: contiguous, aligned to a large page.
 struct Memory(PhysFrames<Kernel>);
@@ -91,9 +94,11 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
     let mut ept = tables(EptConfig::new(caps)?, &low)?;
     let mut vm = Vm::new(caps, ept.pointer(), |builder| _ = builder.vpid(1))?;
     let mut random = Random::new(0x6564_6974);
+    let mut asked: Asked = alloc::vec![None; COUNT];
     let (mut made, mut owed) = (0, 0);
     for round in 0..ROUNDS {
-        let (change, result) = change(&mut ept, &memory, &mut random);
+        let Change { what, fits, result } = change(&mut ept, &mut asked, &memory, &mut random);
+        report.compare(format_args!("round {round}, {what}: whether it is made"), &fits, &result.is_ok());
         made += usize::from(result.is_ok());
         if let Ok(Some(invalidation)) = result {
             owed += usize::from(invalidation.is_needed());
@@ -103,9 +108,9 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
             let number = random.below(COUNT);
             let access = [EptAccess::READ, EptAccess::WRITE, EptAccess::FETCH][random.below(3)];
             let (guest, linear) = (page(number), linear + (number * FRAME_SIZE) as u64);
-            let software = predict(&ept, &memory, guest, linear, access);
+            let software = predict(&ept, asked[number], &memory, guest, linear, access);
             let processor = ask(&mut vm, &mut memory, linear, access)?;
-            let case = format_args!("round {round}, {change}: {access:?} of page {number}");
+            let case = format_args!("round {round}, {what}: {access:?} of page {number}");
             report.compare(case, &software, &processor);
         }
     }
@@ -120,63 +125,112 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
     Ok(())
 }
 
-/// Any change to any pages: what it was, and what it says is owed. Now and then it is refused.
-fn change(
-    ept: &mut Ept<Kernel>,
-    memory: &Memory,
-    random: &mut Random,
-) -> (String, Result<Option<Invalidation<Kernel>>, EptError>) {
+/// A change, after it was tried.
+struct Change {
+    what: String,
+    /// Whether it must be made, as far as that can be told without the tables.
+    fits: bool,
+    /// What it says is owed.
+    result: Result<Option<Invalidation<Kernel>>, EptError>,
+}
+
+/// Any change to any pages, of the tables and of what was asked for.
+fn change(ept: &mut Ept<Kernel>, asked: &mut Asked, memory: &Memory, random: &mut Random) -> Change {
     let start = random.below(COUNT);
     let longest = [1, 8, 512][random.below(3)];
     let count = 1 + random.below(longest).min(COUNT - 1 - start);
-    let frame = random.below(COUNT - count);
-    let range = match GuestRange::new(page(start), count as u64) {
-        Ok(range) => range,
-        Err(error) => unreachable!("{error}"),
-    };
-    let flags = [EptFlags::READ, EptFlags::READ | EptFlags::WRITE, EptFlags::READ | EptFlags::EXECUTE];
-    let attributes = match random.below(6) {
-        kind @ 0..3 => EptAttributes::RAM.with_flags(flags[kind]),
-        _ => EptAttributes::RAM,
-    };
+    let pages = start..start + count;
+    let range =
+        |first: usize, count: usize| GuestRange::new(page(first), count as u64).expect("the guest's pages");
     // Half of the pages lead where they lie: only such can be large, or become so.
-    let frame = if random.below(2) == 0 { start } else { frame };
-    let (what, result) = match random.below(10) {
+    let frame = [start, random.below(COUNT - count)][random.below(2)].min(COUNT - count);
+    let flags = [
+        EptFlags::READ,
+        EptFlags::READ | EptFlags::WRITE,
+        EptFlags::READ | EptFlags::EXECUTE,
+        EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE,
+    ][random.below(6).min(3)];
+    let attributes = EptAttributes::RAM.with_flags(flags);
+    let is_free = |asked: &Asked, mut pages: Range<usize>| pages.all(|number| asked[number].is_none());
+    // Pages of a leaf, wherever it leads.
+    let leaf = |leaf: EptLeaf| start..start + (leaf.size().bytes() / 4096) as usize;
+    match random.below(10) {
         0 | 1 => {
-            let result = ept.map_range(range, memory.frame(frame.min(COUNT - count)), attributes);
-            return (format!("map_range {start} + {count}"), result.map(|()| None));
+            let fits = is_free(asked, pages.clone());
+            let result = ept.map_range(range(start, count), memory.frame(frame), attributes);
+            if result.is_ok() {
+                pages.for_each(|number| asked[number] = Some((frame + number - start, flags)));
+            }
+            let what = format!("map_range {start} + {count} to {frame}");
+            Change { what, fits, result: result.map(|()| None) }
         }
         2 => {
-            let half = start / 512;
-            let result =
-                ept.map(page(half * 512), memory.frame(half * 512), PageSize::Size2M, EptAttributes::RAM);
-            return (format!("map 2 MiB {half}"), result.map(|()| None));
+            let first = start / 512 * 512;
+            let fits = is_free(asked, first..first + 512);
+            let result = ept.map(page(first), memory.frame(first), PageSize::Size2M, attributes);
+            if result.is_ok() {
+                (first..first + 512).for_each(|number| asked[number] = Some((number, flags)));
+            }
+            Change { what: format!("map 2 MiB at {first}"), fits, result: result.map(|()| None) }
         }
-        3 => (format!("unmap {start}"), ept.unmap(page(start)).map(|(_, owed)| owed)),
-        4 => (format!("unmap_range {start} + {count}"), ept.unmap_range(range)),
-        5 | 6 => (format!("protect {start} + {count}, {attributes:?}"), ept.protect(range, attributes)),
-        7 => (format!("split {start} + {count}"), ept.split(range, PageSize::Size4K)),
-        8 => (
-            String::from("merge"),
-            ept.merge(GuestRange::new(page(0), COUNT as u64).expect("two large pages")),
-        ),
+        3 => {
+            let result = ept.unmap(page(start)).map(|(old, owed)| {
+                leaf(old).for_each(|number| asked[number] = None);
+                Some(owed)
+            });
+            Change { what: format!("unmap {start}"), fits: result.is_ok(), result }
+        }
+        4 => {
+            asked[pages].fill(None);
+            let what = format!("unmap_range {start} + {count}");
+            Change { what, fits: true, result: ept.unmap_range(range(start, count)).map(Some) }
+        }
+        5 | 6 => {
+            let fits = asked[pages.clone()].iter().all(Option::is_some);
+            let result = ept.protect(range(start, count), attributes).map(Some);
+            if result.is_ok() {
+                asked[pages].iter_mut().flatten().for_each(|page| page.1 = flags);
+            }
+            Change { what: format!("protect {start} + {count}, {flags:?}"), fits, result }
+        }
+        7 => {
+            let result = ept.split(range(start, count), PageSize::Size4K).map(Some);
+            Change { what: format!("split {start} + {count}"), fits: true, result }
+        }
+        8 => Change { what: "merge".into(), fits: true, result: ept.merge(range(0, COUNT)).map(Some) },
         _ => {
-            let result = ept.remap(page(start), memory.frame(frame), attributes);
-            (format!("remap {start}"), result.map(|(_, owed)| owed))
+            let result = ept.remap(page(start), memory.frame(frame), attributes).map(|(old, owed)| {
+                leaf(old).for_each(|number| asked[number] = Some((frame + number - start, flags)));
+                Some(owed)
+            });
+            Change { what: format!("remap {start} to {frame}"), fits: result.is_ok(), result }
         }
-    };
-    (what, result.map(Some))
+    }
 }
 
-fn predict(ept: &Ept<Kernel>, memory: &Memory, guest: GuestPhysAddr, linear: u64, access: EptAccess) -> Fate {
-    match ept.translate(guest, access) {
-        Ok(translation) => Fate::Reaches(memory.number(translation.host)),
-        Err(EptFault::Violation(violation)) => Fate::Violation {
+/// What the tables say, if it is what was asked for.
+fn predict(
+    ept: &Ept<Kernel>,
+    asked: Option<(usize, EptFlags)>,
+    memory: &Memory,
+    guest: GuestPhysAddr,
+    linear: u64,
+    access: EptAccess,
+) -> Fate {
+    let needed = match (access.write, access.fetch) {
+        (true, _) => EptFlags::WRITE,
+        (_, true) => EptFlags::EXECUTE,
+        _ => EptFlags::READ,
+    };
+    let reached = asked.and_then(|(frame, flags)| flags.contains(needed).then_some(frame));
+    match (ept.translate(guest, access), reached) {
+        (Ok(translation), Some(frame)) if memory.number(translation.host) == frame => Fate::Reaches(frame),
+        (Err(EptFault::Violation(violation)), None) => Fate::Violation {
             qualification: violation.qualification.bits(),
             guest: violation.guest.as_u64(),
             linear,
         },
-        Err(fault) => Fate::Other(format!("{fault}")),
+        (found, _) => Fate::Other(format!("asked for {asked:?}, the tables hold {found:?}")),
     }
 }
 

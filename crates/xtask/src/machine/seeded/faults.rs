@@ -155,6 +155,17 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::new(Proof, "the walk passes over a reserved bit of an entry that points to a table", "crates/vmx-structs/src/ept/walk.rs")
         .turns("None => 0x78 | LARGE,", "None => 0x70 | LARGE,")
         .shows(&["EPT"]),
+    Fault::new(Proof, "bitmaps are off by one bit, and read as they are written", "crates/vmx-structs/src/bits.rs")
+        .turns("let (head, tail) = (u8::MAX << (first % 8), u8::MAX >> (7 - last % 8));",
+               "let (first, last) = (first ^ 1, last ^ 1);\n    \
+                let (head, tail) = (u8::MAX << (first % 8), u8::MAX >> (7 - last % 8));")
+        .shows(&["shadow VMCS", "MSR bitmap", "I/O bitmaps"]),
+    Fault::new(Proof, "the register of a control-register exit is read from the wrong bits", "crates/vmx-structs/src/vmcs/qualification.rs")
+        .turns("Gpr::from_number((raw >> 8) as u8)", "Gpr::from_number((raw >> 9) as u8)")
+        .shows(&["exits, decoded"]),
+    Fault::new(Proof, "sub-pages are numbered from the other end", "crates/vmx-structs/src/spp.rs")
+        .turns("u64::from(writable >> i & 1) << (2 * i))", "u64::from(writable >> i & 1) << (62 - 2 * i))")
+        .shows(&["sub-page writes"]),
     Fault::new(Proof, "an access that wraps past port 0xffff runs, says the bitmap", "crates/vmx-structs/src/io_bitmap.rs")
         .turns("port.checked_add(i).is_none_or(|port| self.intercepts(port))", "port.checked_add(i).is_some_and(|port| self.intercepts(port))")
         .shows(&["I/O bitmaps"]),
