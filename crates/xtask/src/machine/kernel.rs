@@ -55,7 +55,7 @@ impl KernelArgs {
 }
 
 /// Allocators that the kernel can be booted with.
-const BACKENDS: [&str; 9] = [
+pub(super) const BACKENDS: [&str; 9] = [
     "percpu-tree",
     "percpu-tree-checked",
     "tree",
@@ -185,32 +185,42 @@ impl Machine {
         Qemu { cpus, memory_mib, command_line, module, disk: None }.run(image, limit)
     }
 
-    /// How many checks passed, if all did that must have.
     fn verdict(&self, ended: &Ended) -> Result<usize, String> {
-        let mut lines = ended.serial.lines();
-        let frames = firmware::frames(&ended.serial, self.map.as_ref().map(|(_, text)| text.as_str()))?;
-        let memory = format!("memory: {frames} frames in ");
-        if !lines.clone().any(|line| line.starts_with(&memory)) {
-            return Err(format!("the kernel's map is wrong: there are {frames} free frames"));
-        }
-        let cases = cases(&self.backend, self.cpus);
-        for (name, checks) in &cases {
-            let line = format!("case {name}: {checks} passed, 0 failed");
-            if !lines.by_ref().any(|found| found == line) {
-                let missing = format!(
-                    "the line {line:?} is missing, or out of order; the emulator ended with {}",
-                    ended.how
-                );
-                return Err(verdict::with_complaint(missing, &ended.serial));
-            }
-        }
-        let checks = cases.iter().map(|(_, checks)| checks).sum();
-        verdict::last_line(ended, "kernel", checks)
+        let map = self.map.as_ref().map(|(_, text)| text.as_str());
+        verdict(ended, map, &cases(&self.backend, self.cpus))
     }
 }
 
+/// How many checks passed, if all did that must have.
+pub(super) fn verdict(ended: &Ended, map: Option<&str>, cases: &[Case]) -> Result<usize, String> {
+    let mut lines = ended.serial.lines();
+    let frames = firmware::frames(&ended.serial, map)?;
+    let memory = format!("memory: {frames} frames in ");
+    if !lines.clone().any(|line| line.starts_with(&memory)) {
+        return Err(format!("the kernel's map is wrong: there are {frames} free frames"));
+    }
+    for (name, checks) in cases {
+        let line = format!("case {name}: {checks} passed, 0 failed");
+        if !lines.by_ref().any(|found| found == line) {
+            let missing = format!(
+                "the line {line:?} is missing, or out of order; the emulator ended with {}",
+                ended.how
+            );
+            return Err(verdict::with_complaint(missing, &ended.serial));
+        }
+    }
+    let checks = cases.iter().map(|(_, checks)| checks).sum();
+    verdict::last_line(ended, "kernel", checks)
+}
+
+/// A case, and the checks that it makes.
+pub(super) type Case = (&'static str, usize);
+
+/// What the kernel calls the case that only a PC can make.
+pub(super) const INTERRUPTS: &str = "interrupts";
+
 /// The kernel's cases in order, and the checks that each makes: its own, and three behind each case.
-fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
+pub(super) fn cases(backend: &str, cpus: usize) -> Vec<Case> {
     let is_cached = backend.starts_with("percpu-");
     let mut cases = vec![
         ("map", 10),
@@ -224,7 +234,7 @@ fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
         ("stress", 4),
         ("cross-CPU frees", 4),
         ("exhaustion by all CPUs", 7),
-        ("interrupts", 3 + (4 + usize::from(is_cached)) * cpus),
+        (INTERRUPTS, 3 + (4 + usize::from(is_cached)) * cpus),
     ];
     if is_cached {
         cases.push(("frames in idle CPUs' caches", 6 + cpus));

@@ -264,7 +264,7 @@ mod tests {
         let without_last = good.lines().count() - 1;
         let short: String = good.lines().take(without_last).map(|line| format!("{line}\n")).collect();
         assert!(Run::read(&short).judge(1, 0).is_err());
-        let fewer = good.replace(&format!(" {} checks", GROUPS[0].checks[0]), " 1 checks");
+        let fewer = good.replace(&format!(" {} checks", GROUPS[1].checks[0]), " 1 checks");
         assert!(Run::read(&fewer).judge(1, 0).is_err());
         assert!(Run::read(&good.replace("0 differences", "1 differences")).judge(1, 0).is_err());
     }

@@ -30,7 +30,8 @@ pub fn one_cpu<S: Subject>(bench: &Bench<S>) {
 
     // RAM behind each of them, and a different one. On a large machine a part of them: the emulator's host has to
     // find memory for what is written.
-    let sample = || ledger::held_by(0).filter(|&frame| frame < LOW || frame.as_usize() % (16 << 20) == 0);
+    let low = bench.map.frames().next().map_or(PhysAddr::from(0), |range| range.start() + LOW);
+    let sample = || ledger::held_by(0).filter(|&frame| frame < low || frame.as_usize() % (16 << 20) == 0);
     for frame in sample() {
         // SAFETY: handed out above.
         unsafe { write_word(frame, !frame.as_usize() as u64) };
@@ -50,7 +51,8 @@ pub fn one_cpu<S: Subject>(bench: &Bench<S>) {
     check_eq!(bench.free_runs(), whole, "free runs");
 }
 
-const LOW: PhysAddr = PhysAddr::from_usize(1 << 30);
+/// So much memory is looked at frame by frame.
+const LOW: usize = 1 << 30;
 
 /// All CPUs take what they can get; together they get every frame. Each frees what its neighbour took.
 pub fn all_cpus<S: Subject>(bench: &Bench<S>) {

@@ -133,7 +133,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let mut contents = fs::read(from).map_err(failed(from))?;
-    if from.ends_with("examples/kernel/src/main.rs") {
+    if from.ends_with("examples/kernel/src/run.rs") {
         contents = few_backends(&contents);
     }
     if fs::read(to).is_ok_and(|old| old == contents) {
@@ -142,7 +142,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     fs::write(to, contents).map_err(failed(to))
 }
 
-/// The kernel's main function, which for each backend has a line `backends::CheckedTree::NAME => run...`, without those
+/// The kernel's choice, which for each backend has a line `backends::CheckedTree::NAME => ...`, without those
 /// of caches: the allocators themselves and the kernel's own.
 fn few_backends(main: &[u8]) -> Vec<u8> {
     let is_cache = |line: &&[u8]| {
@@ -182,9 +182,11 @@ mod tests {
 
     #[test]
     fn the_kernel_of_the_copy_knows_four_allocators() {
-        let main = fs::read(root().join("examples/kernel/src/main.rs")).unwrap();
+        let main = fs::read(root().join("examples/kernel/src/run.rs")).unwrap();
         let text = String::from_utf8(few_backends(&main)).unwrap();
-        assert_eq!(text.matches("=> run::<").count(), 4);
-        assert!(text.contains("run::<Kernel>(boot)") && text.contains("run::<backends::PlainTree>(boot)"));
+        assert_eq!(text.matches("=> checked::<").count(), 4);
+        assert!(
+            text.contains("checked::<Kernel>(boot)") && text.contains("checked::<backends::PlainTree>(boot)")
+        );
     }
 }
