@@ -147,7 +147,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 fn few_backends(main: &[u8]) -> Vec<u8> {
     let is_cache = |line: &&[u8]| {
         let line = line.trim_ascii_start();
-        line.starts_with(b"backends::") && !line.starts_with(b"backends::Plain")
+        let is_choice = line.starts_with(b"backends::") && line.windows(2).any(|pair| pair == b"=>");
+        is_choice && !line.starts_with(b"backends::Plain")
     };
     main.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_cache(line)).flatten().copied().collect()
 }
@@ -185,6 +186,7 @@ mod tests {
         let main = fs::read(root().join("examples/kernel/src/run.rs")).unwrap();
         let text = String::from_utf8(few_backends(&main)).unwrap();
         assert_eq!(text.matches("=> checked::<").count(), 4);
+        assert!(text.contains("backends::{self, Backend, Subject},"));
         assert!(
             text.contains("checked::<Kernel>(boot)") && text.contains("checked::<backends::PlainTree>(boot)")
         );
