@@ -110,6 +110,9 @@ impl Handler {
 /// does not, and the second handler destroys the stack of the first.
 static BEHIND: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
+/// NMIs that a CPU was sent in all.
+static SENT: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
 static TIMERS: Handler = Handler::new(32);
 static NMIS: Handler = Handler::new(64);
 
@@ -183,11 +186,19 @@ pub fn interrupts<S: Subject>(bench: &Bench<S>) {
         }
         apic::stop_timer();
         machine_interrupts::disable();
+        SENT[neighbour].store(sent, Ordering::Release);
         for frame in held.into_iter().filter(|frame| frame.as_usize() != 0) {
             hand.free(frame, FrameLayout::SINGLE);
         }
     });
-    // The last NMIs are on their way.
+    // The last NMIs are on their way, on a busy host for seconds; then their handlers have to return.
+    let arrived = || (0..bench.cpus).all(|cpu| NMIS.runs(cpu) >= SENT[cpu].load(Ordering::Acquire));
+    for _ in 0..100_000 {
+        if arrived() {
+            break;
+        }
+        port::pause_us(100);
+    }
     smp::on_all_cpus(&|_| port::pause_us(1000));
     smp::on_all_cpus(&|_| {
         TIMERS.clear::<S>();
