@@ -3,9 +3,9 @@
 //!
 //! There is no need to install a target: `core` and `alloc` are built from source. The source must be that of the
 //! compiler, so both come from Debian 12's packages `rustc-web` and `rust-web-src`, unpacked into `target/portable`.
-//! Where they cannot be had, the check says so loudly and checks nothing.
+//! Where they cannot be had, or only an old release of them, the check says so loudly and checks nothing.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use crate::{
     command::{Failure, cargo, root, run},
@@ -21,6 +21,9 @@ const FEATURES: &str = "frame-allocator/bitmap,frame-allocator/buddy,frame-alloc
                         frame-allocator/limine,frame-allocator/uefi-raw,frame-allocator/bootloader_api,\
                         frame-allocator/page_table_multiarch,frame-allocator/virtio-drivers";
 
+/// The oldest minor release that will do: `multiboot2` asks for 1.85.1.
+const OLDEST: u32 = 86;
+
 pub(crate) fn portable() -> Result<Outcome, Failure> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return Ok(Outcome::Skipped("the compiler's packages are for x86-64 Linux".into()));
@@ -28,14 +31,15 @@ pub(crate) fn portable() -> Result<Outcome, Failure> {
     let folder = root().join("target/portable");
     let compiler = folder.join("usr/bin/rustc");
     let libraries = folder.join("usr/lib/x86_64-linux-gnu");
-    if version(&compiler, &libraries).is_empty()
+    let is_new = |version: &str| release(version, "rustc ").is_some_and(|minor| minor >= OLDEST);
+    if !is_new(&version(&compiler, &libraries))
         && let Err(reason) = fetch(&folder)
     {
         return Ok(Outcome::Skipped(format!("no compiler with its library's source ({reason})")));
     }
     let found = version(&compiler, &libraries);
-    if found.is_empty() {
-        return Ok(Outcome::Skipped("Debian's rustc does not run here".into()));
+    if !is_new(&found) {
+        return Ok(Outcome::Skipped(format!("Debian's rustc does not run here, or is too old: {found:?}")));
     }
     println!("{}", found.trim());
     // The stable compiler builds `core` too, if it is told that it may.
@@ -62,14 +66,35 @@ pub(crate) fn portable() -> Result<Outcome, Failure> {
 
 /// Fetches the newest release that there is, and the library of the same release.
 fn fetch(folder: &Path) -> Result<(), String> {
-    let output = Command::new("apt-cache").args(["depends", "libstd-rust-web-dev"]).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let library = named(&text, "libstd-rust-web-").ok_or("apt-cache knows no libstd-rust-web")?;
-    let output = Command::new("apt-cache").args(["depends", &library]).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let llvm = named(&text, "libllvm").ok_or("apt-cache knows no libllvm")?;
+    const LIBRARY: &str = "libstd-rust-web-";
+    let newest = || named(&depends("libstd-rust-web-dev"), LIBRARY);
+    let is_new = |library: &str| release(library, LIBRARY).is_some_and(|minor| minor >= OLDEST);
+    let mut library = newest();
+    if !library.as_deref().is_some_and(is_new) {
+        // The lists of packages may be missing, or older than the archive.
+        let _ = Command::new("apt-get").args(["update", "--quiet"]).output();
+        library = newest();
+    }
+    let library = library.ok_or("apt-cache knows no libstd-rust-web")?;
+    if !is_new(&library) {
+        return Err(format!("1.{OLDEST} or later is wanted, the newest is {library}"));
+    }
+    let llvm = named(&depends(&library), "libllvm").ok_or("apt-cache knows no libllvm")?;
     let packages = ["rustc-web".into(), "rust-web-src".into(), "libstd-rust-web-dev".into(), library, llvm];
+    // Nothing of another release may lie there.
+    let _ = fs::remove_dir_all(folder);
     unpack(folder, &packages)
+}
+
+/// What `apt-cache` says that a package depends on.
+fn depends(package: &str) -> String {
+    let output = Command::new("apt-cache").args(["depends", package]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// The minor release in a text such as `rustc 1.96.0`, behind `prefix`.
+fn release(text: &str, prefix: &str) -> Option<u32> {
+    text.strip_prefix(prefix)?.split('.').nth(1)?.parse().ok()
 }
 
 /// The package that starts with `name` in what `apt-cache depends` says.
@@ -81,6 +106,16 @@ fn named(depends: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_are_read() {
+        assert_eq!(
+            release("rustc 1.96.0 (abc 2026-05-01) (built from a source tarball)", "rustc "),
+            Some(96)
+        );
+        assert_eq!(release("libstd-rust-web-1.85", "libstd-rust-web-"), Some(85));
+        assert_eq!(release("", "rustc "), None);
+    }
 
     #[test]
     fn packages_are_found_among_the_dependencies() {

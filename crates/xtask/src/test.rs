@@ -35,9 +35,13 @@ impl Tally {
     /// Runs that cannot be made everywhere: where they cannot, they are skipped, which fails where tests are all there is
     /// to do.
     fn outcome(&mut self, outcome: Result<Outcome, Failure>) {
+        self.outcome_where(outcome, is_ci(std::env::var("CI").ok().as_deref()));
+    }
+
+    fn outcome_where(&mut self, outcome: Result<Outcome, Failure>, ci: bool) {
         match outcome {
             Ok(Outcome::Passed { runs, .. }) => self.passed += runs,
-            Ok(skipped) if std::env::var_os("CI").is_none() => {
+            Ok(skipped) if !ci => {
                 println!("{skipped}");
                 self.skipped += 1;
             }
@@ -62,6 +66,11 @@ impl Tally {
             }
         }
     }
+}
+
+/// Whether this machine was made for testing, by the variable `CI`.
+fn is_ci(value: Option<&str>) -> bool {
+    !matches!(value, None | Some("" | "0" | "false"))
 }
 
 impl fmt::Display for Tally {
@@ -129,6 +138,21 @@ fn machines(tally: &mut Tally) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_skip_never_passes_and_fails_where_tests_are_all_there_is_to_do() {
+        let tally = |outcome, ci| {
+            let mut tally = Tally::default();
+            tally.outcome_where(outcome, ci);
+            tally.to_string()
+        };
+        let skipped = || Ok(Outcome::Skipped("no emulator".into()));
+        assert_eq!(tally(skipped(), false), "0 passed, 0 failed, 1 skipped");
+        assert_eq!(tally(skipped(), true), "0 passed, 1 failed, 0 skipped");
+        assert_eq!(tally(Ok(Outcome::Passed { runs: 3, checks: 99 }), true), "3 passed, 0 failed, 0 skipped");
+        assert_eq!(tally(Err("broken".into()), false), "0 passed, 1 failed, 0 skipped");
+        assert!(is_ci(Some("true")) && is_ci(Some("1")) && !is_ci(Some("false")) && !is_ci(None));
+    }
 
     #[test]
     fn summaries_are_added() {

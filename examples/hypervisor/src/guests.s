@@ -153,12 +153,15 @@ guest64:
     out dx, ax
     ud2
 
-.Lwrite_and_read:                       # rdi, in words of 8 bytes at both ends of a page
+.Lwrite_and_read:                       # rdi, in words of 8 bytes at both ends of a page, which are zero before
+    lea rsi, [rip + .Lbroken]
+    mov rax, [rdi]
+    or rax, [rdi + 4088]
+    jnz .Lprint
     mov [rdi], rdi
     mov rax, rdi
     not rax
     mov [rdi + 4088], rax
-    lea rsi, [rip + .Lbroken]
     cmp [rdi], rdi
     jne .Lprint
     cmp [rdi + 4088], rax

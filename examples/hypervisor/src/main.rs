@@ -13,13 +13,17 @@ mod guests;
 mod vm;
 mod vmx;
 
-use alloc::{boxed::Box, format};
+use alloc::{boxed::Box, format, vec::Vec};
 use core::error::Error;
 
 use exits::{End, Story};
-use frame_allocator::FrameAllocator;
+use frame_allocator::{AllocError, FrameAllocator, FrameLayout, PhysFrames};
 use guests::Guest;
-use kernel_example::{check, check_eq, heap, memory, report};
+use kernel_example::{
+    check, check_eq, heap,
+    memory::{self, Kernel},
+    report,
+};
 use machine::{multiboot::BootInfo, println, smp};
 use vm::Vm;
 use vmx::VmxOperation;
@@ -37,6 +41,8 @@ fn main(boot: &'static BootInfo) {
     smp::start(cpus);
     println!("{cpus} CPUs run, {} frames are free", memory::FRAMES.stats().free_frames);
 
+    leave_dirty().expect("free memory");
+
     // SAFETY: the kernel runs at CPL 0.
     let caps = unsafe { instructions::capabilities() }.expect("a processor with VMX");
     describe(&caps);
@@ -48,6 +54,18 @@ fn main(boot: &'static BootInfo) {
     });
     check_eq!(memory::FRAMES.stats().used_frames(), heap::frames(), "frames in use after all VMs are gone");
     report::finish("hypervisor")
+}
+
+/// Fills memory with ones and gives it back, as it is found on a machine that has run for a while: no table and no guest
+/// may count on zeroes that it did not write.
+fn leave_dirty() -> Result<(), AllocError> {
+    let mut runs = Vec::new();
+    for _ in 0..16 {
+        let mut run = PhysFrames::<Kernel>::try_alloc(FrameLayout::HUGE_2M)?;
+        run.fill(0xff);
+        runs.push(run);
+    }
+    Ok(())
 }
 
 fn describe(caps: &VmxCapabilities) {

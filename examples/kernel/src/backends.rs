@@ -254,9 +254,23 @@ subject!(
     Trusted<Bitmaps>
 );
 subject!(
+    CheckedBitmap,
+    "percpu-bitmap-checked",
+    PerCpu<'static, LockedBitmap, Cpus, Checked<'static>>,
+    PerCpu::checked(Bitmap::new(), Cpus),
+    Guarded<Bitmaps>
+);
+subject!(
     CachedBuddy,
     "percpu-buddy",
     PerCpu<'static, LockedBuddy, Cpus>,
     PerCpu::new(Buddy::new(), Cpus),
     Trusted<Buddies>
+);
+subject!(
+    CheckedBuddy,
+    "percpu-buddy-checked",
+    PerCpu<'static, LockedBuddy, Cpus, Checked<'static>>,
+    PerCpu::checked(Buddy::new(), Cpus),
+    Guarded<Buddies>
 );

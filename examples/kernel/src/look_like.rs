@@ -1,7 +1,8 @@
 //! Pretending to be a machine with another firmware map.
 
 use frame_allocator::MapError;
-use kernel_example::memory::Map;
+
+use crate::memory::Map;
 
 /// Reserves what is not usable in another machine's firmware map: this machine then looks like that one, as far as its
 /// RAM goes. `text` has a line for each range, `first-last usable` (or any other word), in hexadecimal, as Linux logs it.

@@ -25,6 +25,7 @@ pub mod exit;
 pub mod interrupts;
 mod memory_functions;
 pub mod multiboot;
+pub mod nmi_timer;
 pub mod port;
 pub mod serial;
 pub mod smp;

@@ -47,7 +47,7 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
     }
     processor.unload()?;
     report.blind(
-        "on CPUs other than the first every encoding is a field: compared on machines with one CPU alone",
+        "on CPUs other than the first every encoding is a field: compared on the first alone; on the host: vmcs_fields",
     );
     Ok(())
 }

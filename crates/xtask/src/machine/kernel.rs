@@ -17,7 +17,8 @@ pub(crate) struct KernelArgs {
     /// CPUs, 1 to 16
     #[arg(long, default_value_t = 4)]
     cpus: usize,
-    /// The allocator under test: percpu-tree, percpu-tree-checked, tree, bitmap, percpu-bitmap, buddy, percpu-buddy
+    /// The allocator under test: tree, bitmap or buddy; percpu- in front of it for a cache, -checked behind that for one
+    /// that checks
     #[arg(long, default_value = "percpu-tree")]
     backend: String,
     /// Memory in MiB
@@ -44,13 +45,27 @@ impl KernelArgs {
 
     /// A machine in QEMU with little memory, which a run is soon through with.
     pub(super) fn small(cpus: usize, backend: &str) -> Self {
-        Self { cpus, backend: backend.into(), memory: 128, all: false, limit: 120, ..Self::ALL }
+        Self { cpus, backend: backend.into(), memory: 128, all: false, limit: 60, ..Self::ALL }
+    }
+
+    /// The machine whose firmware map is full of holes.
+    pub(super) fn holes(backend: &str) -> Self {
+        Self { memory: 1024, map: Some("fragmented".into()), ..Self::small(2, backend) }
     }
 }
 
 /// Allocators that the kernel can be booted with.
-const BACKENDS: [&str; 7] =
-    ["percpu-tree", "percpu-tree-checked", "tree", "bitmap", "percpu-bitmap", "buddy", "percpu-buddy"];
+pub(super) const BACKENDS: [&str; 9] = [
+    "percpu-tree",
+    "percpu-tree-checked",
+    "tree",
+    "bitmap",
+    "percpu-bitmap",
+    "percpu-bitmap-checked",
+    "buddy",
+    "percpu-buddy",
+    "percpu-buddy-checked",
+];
 
 /// Seconds, much longer than any run takes: a machine that needs it hangs.
 const LIMIT: u64 = 600;
@@ -170,28 +185,43 @@ impl Machine {
         Qemu { cpus, memory_mib, command_line, module, disk: None }.run(image, limit)
     }
 
-    /// How many checks passed, if all did that must have.
     fn verdict(&self, ended: &Ended) -> Result<usize, String> {
-        let mut lines = ended.serial.lines();
-        let frames = firmware::frames(&ended.serial, self.map.as_ref().map(|(_, text)| text.as_str()))?;
-        let memory = format!("memory: {frames} frames in ");
-        if !lines.clone().any(|line| line.starts_with(&memory)) {
-            return Err(format!("the kernel's map is wrong: there are {frames} free frames"));
-        }
-        let cases = cases(&self.backend, self.cpus);
-        for (name, checks) in &cases {
-            let line = format!("case {name}: {checks} passed, 0 failed");
-            if !lines.by_ref().any(|found| found == line) {
-                return Err(format!("the line {line:?} is missing, or out of order"));
-            }
-        }
-        let checks = cases.iter().map(|(_, checks)| checks).sum();
-        verdict::last_line(ended, "kernel", checks)
+        let map = self.map.as_ref().map(|(_, text)| text.as_str());
+        verdict(ended, map, &cases(&self.backend, self.cpus))
     }
 }
 
+/// How many checks passed, if all did that must have.
+pub(super) fn verdict(ended: &Ended, map: Option<&str>, cases: &[Case]) -> Result<usize, String> {
+    let mut lines = ended.serial.lines();
+    let frames = firmware::frames(&ended.serial, map)?;
+    let memory = format!("memory: {frames} frames in ");
+    if !lines.clone().any(|line| line.starts_with(&memory)) {
+        return Err(format!("the kernel's map is wrong: there are {frames} free frames"));
+    }
+    for (name, checks) in cases {
+        let line = format!("case {name}: {checks} passed, 0 failed");
+        if !lines.by_ref().any(|found| found == line) {
+            let missing = format!(
+                "the line {line:?} is missing, or out of order; the emulator ended with {}",
+                ended.how
+            );
+            return Err(verdict::with_complaint(missing, &ended.serial));
+        }
+    }
+    let checks = cases.iter().map(|(_, checks)| checks).sum();
+    verdict::last_line(ended, "kernel", checks)
+}
+
+/// A case, and the checks that it makes.
+pub(super) type Case = (&'static str, usize);
+
+/// What the kernel calls the case that only a PC can make.
+pub(super) const INTERRUPTS: &str = "interrupts";
+
 /// The kernel's cases in order, and the checks that each makes: its own, and three behind each case.
-fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
+pub(super) fn cases(backend: &str, cpus: usize) -> Vec<Case> {
+    let is_cached = backend.starts_with("percpu-");
     let mut cases = vec![
         ("map", 10),
         ("refusals", 15),
@@ -204,9 +234,9 @@ fn cases(backend: &str, cpus: usize) -> Vec<(&'static str, usize)> {
         ("stress", 4),
         ("cross-CPU frees", 4),
         ("exhaustion by all CPUs", 7),
-        ("interrupts", 3 + 2 * cpus),
+        (INTERRUPTS, 3 + (4 + usize::from(is_cached)) * cpus),
     ];
-    if backend.starts_with("percpu-") {
+    if is_cached {
         cases.push(("frames in idle CPUs' caches", 6 + cpus));
     }
     if backend.contains("tree") {

@@ -4,29 +4,28 @@ use std::{path::Path, process::Command};
 
 /// A program, and the packages that bring it and what it needs.
 pub(super) struct Program {
-    /// A file that is there when the packages are.
+    /// A file that is there when the packages are: a program's name, to be found in `PATH`, or a path.
     pub(super) file: &'static str,
     pub(super) packages: &'static [&'static str],
 }
 
-pub(super) const QEMU: Program =
-    Program { file: "/usr/bin/qemu-system-x86_64", packages: &["qemu-system-x86"] };
+pub(super) const QEMU: Program = Program { file: "qemu-system-x86_64", packages: &["qemu-system-x86"] };
 
-pub(super) const VALGRIND: Program = Program { file: "/usr/bin/valgrind", packages: &["valgrind"] };
+pub(super) const VALGRIND: Program = Program { file: "valgrind", packages: &["valgrind"] };
 
 /// Machines that are no x86.
 pub(super) const QEMU_VIRT: [Program; 2] = [
-    Program { file: "/usr/bin/qemu-system-aarch64", packages: &["qemu-system-arm"] },
-    Program { file: "/usr/bin/qemu-system-riscv64", packages: &["qemu-system-misc"] },
+    Program { file: "qemu-system-aarch64", packages: &["qemu-system-arm"] },
+    Program { file: "qemu-system-riscv64", packages: &["qemu-system-misc"] },
 ];
 
 /// The emulator, its BIOS, a display that needs no screen, and the tools that make its boot files.
 pub(super) const BOCHS: [Program; 5] = [
-    Program { file: "/usr/bin/bochs", packages: &["bochs", "bochs-term"] },
+    Program { file: "bochs", packages: &["bochs", "bochs-term"] },
     Program { file: "/usr/share/bochs/BIOS-bochs-latest", packages: &["bochsbios"] },
     Program { file: "/usr/share/bochs/VGABIOS-lgpl-latest", packages: &["vgabios"] },
-    Program { file: "/usr/bin/nasm", packages: &["nasm"] },
-    Program { file: "/usr/bin/objcopy", packages: &["binutils"] },
+    Program { file: "nasm", packages: &["nasm"] },
+    Program { file: "objcopy", packages: &["binutils"] },
 ];
 
 /// Installs what is missing. `Err` says why that cannot be done here, and what to type.
@@ -41,7 +40,7 @@ pub(super) fn require(programs: &[Program]) -> Result<(), String> {
         return Ok(());
     }
     let command = format!("apt-get install --no-install-recommends {}", missing.join(" "));
-    if !is_root() || !Path::new("/usr/bin/apt-get").exists() {
+    if !is_root() || !is_there("apt-get") {
         return Err(format!("packages are missing: {command}"));
     }
     println!("==> {command}");
@@ -63,11 +62,34 @@ pub(super) fn require(programs: &[Program]) -> Result<(), String> {
 }
 
 fn missing(programs: &[Program]) -> Vec<&'static str> {
-    let absent = programs.iter().filter(|program| !Path::new(program.file).exists());
+    let absent = programs.iter().filter(|program| !is_there(program.file));
     absent.flat_map(|program| program.packages).copied().collect()
+}
+
+/// Whether there is such a file; a name without a folder is looked for as a command is.
+fn is_there(file: &str) -> bool {
+    let path = Path::new(file);
+    if path.is_absolute() {
+        return path.exists();
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(path).exists())
 }
 
 fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_for_as_commands_are() {
+        assert!(is_there("ls") && is_there("/dev/null"));
+        assert!(!is_there("no-such-program") && !is_there("/no/such/file"));
+        let program = |file| Program { file, packages: &["one", "two"] };
+        assert_eq!(missing(&[program("ls"), program("no-such-program")]), ["one", "two"]);
+    }
 }

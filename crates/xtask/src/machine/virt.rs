@@ -1,26 +1,26 @@
-//! Machines that are no x86: QEMU's `virt` of 64-bit Arm and of RISC-V, which boot `examples/virt`.
+//! Machines that are no x86: QEMU's `virt` of 64-bit Arm and of RISC-V, which boot the example kernel (`examples/virt`) with
+//! every allocator.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
-use frame_testkit::conformance;
-
 use super::{
-    Outcome, image, packages,
+    Outcome, image, kernel, packages,
     run::{self, Ended},
-    verdict,
 };
 use crate::command::{Failure, run as run_command};
 
 /// Much longer than a run takes.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The kernel's own checks, and the suite on five allocators.
-const CHECKS: usize = 9 + 5 * conformance::CASES.len();
+/// As many as the kernel has room for, each a thread of the host.
+const CPUS: usize = 4;
 
 struct Machine {
     target: &'static str,
     qemu: &'static str,
     arguments: &'static [&'static str],
+    /// Where the kernel finds its command line: the last frame of 256 MiB.
+    command_line: usize,
 }
 
 const MACHINES: [Machine; 2] = [
@@ -28,11 +28,13 @@ const MACHINES: [Machine; 2] = [
         target: "aarch64-unknown-none",
         qemu: "qemu-system-aarch64",
         arguments: &["-cpu", "cortex-a72", "-semihosting-config", "enable=on,target=native"],
+        command_line: 0x4000_0000 + (256 << 20) - 4096,
     },
     Machine {
         target: "riscv64gc-unknown-none-elf",
         qemu: "qemu-system-riscv64",
         arguments: &["-bios", "none"],
+        command_line: 0x8000_0000 + (256 << 20) - 4096,
     },
 ];
 
@@ -53,24 +55,38 @@ pub(crate) fn virt(cargo: impl Fn(&[&str]) -> Command, sources: &Path) -> Result
         build.env(format!("CARGO_TARGET_{variable}_LINKER"), &linker);
         run_command(&mut build)?;
 
-        let ended = machine.boot(&target.join(machine.target).join("debug/virt"))?;
-        print!("{}", ended.serial);
-        let passed =
-            verdict::last_line(&ended, "virt", CHECKS).map_err(|why| format!("{}: {why}", machine.qemu))?;
-        println!("{}: {passed} checks passed in {:.1} s", machine.qemu, ended.took.as_secs_f64());
-        checks += passed;
+        let kernel = target.join(machine.target).join("debug/virt");
+        for backend in kernel::BACKENDS {
+            let ended = machine.boot(&kernel, backend)?;
+            let name = format!("{}, {backend}, {CPUS} CPUs", machine.qemu);
+            let mut cases = kernel::cases(backend, CPUS);
+            cases.retain(|case| case.0 != kernel::INTERRUPTS);
+            let passed = kernel::verdict(&ended, None, &cases).map_err(|why| {
+                print!("{}", ended.serial);
+                format!("{name}: {why}")
+            })?;
+            println!("{name}: {passed} checks passed in {:.1} s", ended.took.as_secs_f64());
+            checks += passed;
+        }
     }
-    Ok(Outcome::Passed { runs: MACHINES.len(), checks })
+    Ok(Outcome::Passed { runs: MACHINES.len() * kernel::BACKENDS.len(), checks })
 }
 
 impl Machine {
-    fn boot(&self, kernel: &Path) -> Result<Ended, Failure> {
+    fn boot(&self, kernel: &Path, backend: &str) -> Result<Ended, Failure> {
         let scratch = image::scratch()?;
         let serial = scratch.join("serial");
+        let command_line = format!("cpus={CPUS} backend={backend}");
+        fs::write(scratch.join("command-line"), command_line).map_err(|error| error.to_string())?;
         let mut command = Command::new(self.qemu);
         command
             .args(["-M", "virt", "-m", "256", "-nodefaults", "-no-reboot", "-display", "none"])
             .args(["-monitor", "none", "-serial", "file:serial"])
+            .args(["-accel", "tcg,thread=multi", "-smp", &CPUS.to_string()])
+            .args([
+                "-device",
+                &format!("loader,file=command-line,addr={:#x},force-raw=on", self.command_line),
+            ])
             .args(self.arguments)
             .arg("-kernel")
             .arg(kernel)

@@ -4,7 +4,7 @@
 //! The host makes the disk, says on the command line which sectors to write, and works out from both, without a look at
 //! the kernel, what every sector must hold in the end: what was to be written, and everything else as it was.
 
-use std::{fmt::Write, fs, ops::Range, time::Duration};
+use std::{fmt::Write, fs, ops::Range, path::Path, time::Duration};
 
 use super::{Outcome, image, packages, qemu::Qemu, verdict};
 use crate::command::Failure;
@@ -20,6 +20,11 @@ pub(crate) struct VirtioArgs {
 impl VirtioArgs {
     /// What the tests run.
     pub(crate) const ALL: Self = Self { backend: None };
+
+    /// On the kernel's own allocator.
+    pub(super) fn one() -> Self {
+        Self { backend: Some("percpu-tree".into()) }
+    }
 }
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -40,14 +45,18 @@ pub(crate) fn virtio(args: &VirtioArgs) -> Result<Outcome, Failure> {
     if let Err(why) = packages::require(&[packages::QEMU]) {
         return Ok(Outcome::Skipped(why));
     }
-    let kernel = image::build("virtio", "virtio")?;
+    boot_all(args, &image::build("virtio", "virtio")?)
+}
+
+/// Boots the machines that the arguments name, with this kernel.
+pub(super) fn boot_all(args: &VirtioArgs, kernel: &Path) -> Result<Outcome, Failure> {
     let backends = match &args.backend {
         Some(backend) => vec![backend.as_str()],
         None => vec!["percpu-tree", "bitmap"],
     };
     let (mut checks, mut failures) = (0, Vec::new());
     for &backend in &backends {
-        match boot(&kernel, backend) {
+        match boot(kernel, backend) {
             Ok(passed) => checks += passed,
             Err(why) => {
                 println!("QEMU with a disk, {backend}: FAILED: {why}");
@@ -63,7 +72,7 @@ pub(crate) fn virtio(args: &VirtioArgs) -> Result<Outcome, Failure> {
 }
 
 /// Boots the kernel; returns how many checks it made, if the disk is then what it must be.
-fn boot(kernel: &std::path::Path, backend: &str) -> Result<usize, Failure> {
+fn boot(kernel: &Path, backend: &str) -> Result<usize, Failure> {
     let scratch = image::scratch()?;
     let path = scratch.join("disk");
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());

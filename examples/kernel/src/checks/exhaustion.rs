@@ -30,7 +30,8 @@ pub fn one_cpu<S: Subject>(bench: &Bench<S>) {
 
     // RAM behind each of them, and a different one. On a large machine a part of them: the emulator's host has to
     // find memory for what is written.
-    let sample = || ledger::held_by(0).filter(|&frame| frame < LOW || frame.as_usize() % (16 << 20) == 0);
+    let low = bench.map.frames().next().map_or(PhysAddr::from(0), |range| range.start() + LOW);
+    let sample = || ledger::held_by(0).filter(|&frame| frame < low || frame.as_usize() % (16 << 20) == 0);
     for frame in sample() {
         // SAFETY: handed out above.
         unsafe { write_word(frame, !frame.as_usize() as u64) };
@@ -50,7 +51,8 @@ pub fn one_cpu<S: Subject>(bench: &Bench<S>) {
     check_eq!(bench.free_runs(), whole, "free runs");
 }
 
-const LOW: PhysAddr = PhysAddr::from_usize(1 << 30);
+/// So much memory is looked at frame by frame.
+const LOW: usize = 1 << 30;
 
 /// All CPUs take what they can get; together they get every frame. Each frees what its neighbour took.
 pub fn all_cpus<S: Subject>(bench: &Bench<S>) {
@@ -92,9 +94,9 @@ pub fn idle_caches<S: Subject>(bench: &Bench<S>) {
     for cpu in 0..bench.cpus {
         check!(cache.stats(cpu).cached_frames > 0, "CPU {cpu} keeps some frames");
     }
-    // A CPU that sleeps needs a moment to hear that it is asked.
+    // A CPU that sleeps needs a moment to hear that it is asked: some seconds, if the host has much else to do.
     let mut taken = 0;
-    for _ in 0..1000 {
+    for _ in 0..100_000 {
         taken += take_all::<S>(0);
         if taken == free {
             break;

@@ -3,6 +3,7 @@
 mod exhaustion;
 mod hand;
 mod heap;
+#[cfg(target_arch = "x86_64")]
 mod interrupts;
 mod layouts;
 mod raii;
@@ -60,6 +61,8 @@ impl<S: Subject> Bench<S> {
         self.case("stress", || stress::stress(self));
         self.case("cross-CPU frees", || stress::cross_cpu(self));
         self.case("exhaustion by all CPUs", || exhaustion::all_cpus(self));
+        // They need a timer and NMIs, of which other machines know nothing (`examples/virt`).
+        #[cfg(target_arch = "x86_64")]
         self.case("interrupts", || interrupts::interrupts(self));
         if S::allocator().cache().is_some() {
             self.case("frames in idle CPUs' caches", || exhaustion::idle_caches(self));

@@ -9,6 +9,9 @@ pub fn raii<S: Subject>() {
     let before = used();
 
     {
+        // What the last owner left is there, whichever frame comes next.
+        let run = FrameLayout::contiguous(64).expect("some frames");
+        PhysFrames::<S>::alloc(run).expect("a run").fill(0xee);
         let mut frame = PhysFrame::<S>::alloc_zero().expect("a frame");
         check!(frame.as_bytes().iter().all(|&byte| byte == 0), "a frame of zeroes");
         frame.fill(0xa5);

@@ -64,7 +64,7 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
     report.blind(format_args!(
         "{blind} of them: bit 12 of a leaf of 2 MiB or 1 GiB is not looked at; on the host: ept_walk"
     ));
-    report.blind("a missing INVEPT does not show: VM entries without VPID flush anyway; on the host: ept_basic, ept_model");
+    report.blind("a missing INVEPT does not show: VM exits forget everything, with VPID as well; on the host: ept_basic, ept_model");
     report.absent("EPT of 5 levels, mode-based execute, advanced exit information; on the host: ept_walk");
     Ok(())
 }

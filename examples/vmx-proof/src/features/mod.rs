@@ -6,14 +6,18 @@
 
 mod demand;
 mod dirty;
+mod edits;
 mod msr_areas;
 mod shadow;
+mod spp;
 mod switching;
 
 pub use demand::compare as compare_demand;
 pub use dirty::{compare as compare_dirty, compare_log};
+pub use edits::compare as compare_edits;
 pub use msr_areas::compare as compare_msr_areas;
 pub use shadow::compare as compare_shadow;
+pub use spp::compare as compare_spp;
 pub use switching::compare as compare_switching;
 
 use alloc::{boxed::Box, vec::Vec};
@@ -31,7 +35,7 @@ use crate::guest::{LOW_FRAMES, Low};
 const PAGES: u64 = 0x1000_0000;
 
 /// Tables that map the guest's low memory.
-fn tables(config: EptConfig, low: &Low) -> Result<Ept<Kernel>, Box<dyn Error>> {
+pub fn tables(config: EptConfig, low: &Low) -> Result<Ept<Kernel>, Box<dyn Error>> {
     let mut ept = Ept::new(config)?;
     let range = GuestRange::new(GuestPhysAddr::new(0), LOW_FRAMES as u64)?;
     ept.map_range(range, low.host(), EptAttributes::RAM)?;

@@ -59,11 +59,16 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
     let mut random = Random::new(0x7368_6164);
     for round in 0..4 {
         // Nothing exits; everything does; any.
+        let mut asked = [Vec::new(), Vec::new()];
         for encoding in 0..0x8000 {
-            let intercept = [false, true, random.below(2) == 0, random.below(2) == 0];
-            reads.set_intercept(encoding, intercept[round])?;
-            let intercept = [false, true, random.below(2) == 0, random.below(2) == 0];
-            writes.set_intercept(encoding, intercept[round])?;
+            for (kind, asked) in asked.iter_mut().enumerate() {
+                let intercept = [false, true, random.below(2) == 0, random.below(2) == 0][round];
+                asked.push(intercept);
+                match kind {
+                    0 => reads.set_intercept(encoding, intercept)?,
+                    _ => writes.set_intercept(encoding, intercept)?,
+                }
+            }
         }
         for &operand in &operands {
             let field = (operand < 0x8000).then(|| FieldEncoding::from_raw(operand as u32));
@@ -73,10 +78,14 @@ pub fn compare(report: &mut Report, caps: &VmxCapabilities) -> Outcome {
                 None => Ok(0), // exits
             };
             let read = |twin: &SoftwareVmcs| field.map_or(Ok(0), |field| twin.read_raw(field));
-            for (stub, exits) in
-                [(Stub::Vmwrite, writes.exits(operand)), (Stub::Vmread, reads.exits(operand))]
-            {
-                let software = if exits {
+            for (stub, exits, asked) in [
+                (Stub::Vmwrite, writes.exits(operand), &asked[1]),
+                (Stub::Vmread, reads.exits(operand), &asked[0]),
+            ] {
+                let asked = asked.get(operand as usize).is_none_or(|&asked| asked);
+                let software = if exits != asked {
+                    Answer::Other("the bitmap holds something else than it was asked to".into())
+                } else if exits {
                     Answer::Exits
                 } else if stub == Stub::Vmwrite {
                     write(&mut twin).map_or(Answer::Fails, Answer::Done)

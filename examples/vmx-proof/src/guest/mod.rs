@@ -65,7 +65,7 @@ macro_rules! stubs {
 
         impl Stub {
             /// Its guest address.
-            fn address(self) -> u64 {
+            pub fn address(self) -> u64 {
                 let symbol = match self {
                     $(Self::$variant => &raw const $symbol,)*
                 };
@@ -90,6 +90,27 @@ stubs! {
     Vmwrite stub_vmwrite;
     Vmfunc stub_vmfunc;
     Touch stub_touch;
+    ToCr0 stub_to_cr0;
+    ToCr3 stub_to_cr3;
+    ToCr4 stub_to_cr4;
+    ToCr8 stub_to_cr8;
+    FromCr3 stub_from_cr3;
+    FromCr8 stub_from_cr8;
+    Clts stub_clts;
+    Lmsw stub_lmsw;
+    LmswMemory stub_lmsw_memory;
+    InImmediate stub_in_immediate;
+    OutImmediate stub_out_immediate;
+    Ins stub_ins;
+    RepIns stub_rep_ins;
+    Outs stub_outs;
+    RepOuts stub_rep_outs;
+    Int3 stub_int3;
+    Ud2 stub_ud2;
+    Int1 stub_int1;
+    Divide stub_divide;
+    WriteNowhere stub_write_nowhere;
+    WriteUnmapped stub_write_unmapped;
 }
 
 /// The guest's low memory: stubs and page tables, contiguous frames that go to guest-physical 0.

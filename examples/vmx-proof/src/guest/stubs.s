@@ -4,6 +4,9 @@
 .code64
 .balign 16
 .global stubs, stubs_end, stub_in8, stub_in16, stub_in32, stub_out8, stub_out16, stub_out32
+.global stub_to_cr0, stub_to_cr3, stub_to_cr4, stub_to_cr8, stub_from_cr3, stub_from_cr8, stub_clts, stub_lmsw
+.global stub_lmsw_memory, stub_in_immediate, stub_out_immediate, stub_ins, stub_rep_ins, stub_outs, stub_rep_outs
+.global stub_int3, stub_ud2, stub_int1, stub_divide, stub_write_nowhere, stub_write_unmapped
 .global stub_rdmsr, stub_wrmsr, stub_read, stub_write, stub_vmread, stub_vmwrite, stub_vmfunc, stub_touch
 
 stubs:
@@ -64,6 +67,56 @@ stub_touch:                             # rcx words from rbx on, a page apart, a
     add rbx, 4096
     dec rcx
     jnz stub_touch
+    hlt
+
+# Each exits where it stands (decoded.rs).
+stub_to_cr0:
+    mov cr0, rax
+stub_to_cr3:
+    mov cr3, r9
+stub_to_cr4:
+    mov cr4, rbx
+stub_to_cr8:
+    mov cr8, rax
+stub_from_cr3:
+    mov rsi, cr3
+stub_from_cr8:
+    mov r15, cr8
+stub_clts:
+    clts
+stub_lmsw:
+    lmsw ax
+stub_lmsw_memory:
+    lmsw [rsi]
+stub_in_immediate:
+    in al, 0x81
+stub_out_immediate:
+    out 0xfe, eax
+stub_ins:
+    insb
+stub_rep_ins:
+    rep insd
+stub_outs:
+    outsb
+stub_rep_outs:
+    rep outsw
+stub_int3:
+    int3
+stub_ud2:
+    ud2
+stub_int1:
+    .byte 0xf1
+stub_divide:
+    xor edx, edx
+    xor ecx, ecx
+    div ecx
+stub_write_nowhere:
+    mov rbx, 1
+    shl rbx, 63
+    mov [rbx], rax
+stub_write_unmapped:
+    mov rbx, 0x7f0000000000
+    mov [rbx], rax
     hlt
 stubs_end:
 
