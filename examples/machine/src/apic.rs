@@ -79,13 +79,21 @@ pub(crate) fn send_startup(apic_id: u8, page: u8) {
 }
 
 fn command(apic_id: u8, command: u32) {
-    const DELIVERY_PENDING: u32 = 1 << 12;
-    // An interrupt between the two writes could send a message of its own.
+    // An interrupt between the two writes could send a message of its own. So could an NMI, which nothing keeps off: it
+    // leaves the first word as it was.
     interrupts::without(|| {
+        let interrupted = read(COMMAND_HIGH);
+        wait_for_delivery();
         write(COMMAND_HIGH, u32::from(apic_id) << 24);
         write(COMMAND_LOW, command);
-        while read(COMMAND_LOW) & DELIVERY_PENDING != 0 {
-            core::hint::spin_loop();
-        }
+        wait_for_delivery();
+        write(COMMAND_HIGH, interrupted);
     });
+}
+
+fn wait_for_delivery() {
+    const DELIVERY_PENDING: u32 = 1 << 12;
+    while read(COMMAND_LOW) & DELIVERY_PENDING != 0 {
+        core::hint::spin_loop();
+    }
 }
