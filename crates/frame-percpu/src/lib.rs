@@ -15,6 +15,7 @@ mod policy;
 mod reclaim;
 mod request;
 mod slot;
+mod slow;
 mod stacks;
 mod stats;
 mod sync;

@@ -7,6 +7,7 @@ extern crate std;
 mod allocator;
 mod bits;
 mod block;
+mod blocks;
 mod bulk;
 mod geometry;
 mod hints;

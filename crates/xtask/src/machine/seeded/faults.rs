@@ -74,7 +74,7 @@ pub(super) const FAULTS: &[Fault] = &[
                 let keep = if COUNT.fetch_add(1, Relaxed) % 4096 == 99 { !0 } else { free - 1 };\n            \
                 match row.compare_exchange_weak(free, free & keep, AcqRel, Relaxed) {")
         .shows(&["frames until there is none", "NotFree"]),
-    Fault::new(Kernel("percpu-tree", 3), "an interrupt works on the slot of the code that it interrupts", "crates/frame-percpu/src/slot.rs")
+    Fault::new(Kernel("percpu-tree", 3), "an interrupt works on the slot of the code that it interrupts", "crates/frame-percpu/src/slot/mod.rs")
         .turns("if self.busy.load(Relaxed) {\n            return None;\n        }\n        self.busy.store(true, Relaxed);",
                "self.busy.store(true, Relaxed);")
         .hangs(),
