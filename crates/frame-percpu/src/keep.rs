@@ -48,8 +48,7 @@ impl Keep {
         if order.is_huge() {
             return is_run(order, start);
         }
-        let number = order.number(start);
-        let shift = order.shift();
+        let (number, shift) = (order.number(start), order.shift());
         number.wrapping_sub(CacheWatermark::SPLIT >> shift) < self.high.load(Relaxed) >> shift
             || number.wrapping_sub(1) < self.low.load(Relaxed) >> shift
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::*;
 use frame_core::*;
@@ -216,24 +216,30 @@ fn attached_slots_begin_empty() {
     assert!(take_all(&second).into_iter().map(number).eq(5000..5100));
 }
 
-/// A thread that takes over the slot of one that ended, and begins with a large request, finds what lies there.
+/// A CPU that gets its index late, and begins with a large request, finds what lies in the slot of that index.
 #[test]
 fn a_large_request_finds_what_lies_in_an_inherited_slot() {
-    let mut slots = slots(64);
-    let cache = PerCpu::new(AtomicBackend::new(1, 4), ThreadCpus);
+    struct Late<'i>(&'i AtomicUsize);
+    // SAFETY: one thread plays the one CPU.
+    unsafe impl PinCpu for Late<'_> {
+        type Guard = ();
+        fn pin(&self) -> (CpuIndex, ()) {
+            (CpuIndex(self.0.load(Relaxed)), ())
+        }
+        fn enlist(&self, _: CpuIndex) -> CpuIndex {
+            self.0.store(0, Relaxed);
+            CpuIndex(0)
+        }
+    }
+    let mut slots = slots(1);
+    let index = AtomicUsize::new(usize::MAX);
+    let cache = PerCpu::new(SetBackend::new(range(1, 256)), Late(&index));
     cache.attach(&mut slots).unwrap();
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(|| give(&cache, cache.alloc_frame()));
-        ended.join().unwrap();
-        assert!(cache.cached_frames() > 0);
-        let heir = scope.spawn(|| {
-            let mut frames = vec![PhysAddr::from(0); 256];
-            let got = cache.alloc_bulk(&mut frames);
-            give(&cache, frames[..got].iter().copied());
-            got
-        });
-        assert_eq!(heir.join().unwrap(), 256);
-    });
+    give(&cache, cache.alloc_frame());
+    assert!(cache.cached_frames() > 0);
+    index.store(usize::MAX, Relaxed);
+    let mut frames = vec![PhysAddr::from(0); 256];
+    assert_eq!(cache.alloc_bulk(&mut frames), 256);
 }
 
 /// An interrupt that meets its own CPU's slot in use gets nothing out of it, but has it emptied.
