@@ -97,6 +97,23 @@ impl<A: FrameAllocator, R: Reclaim> Reclaiming<A, R> {
         &self.backend
     }
 
+    /// A bulk allocation that got nothing calls the hook, for one frame at least.
+    fn bulk_with_reclaim(
+        &self,
+        frames: &mut [PhysAddr],
+        bulk: impl Fn(&A, &mut [PhysAddr]) -> usize,
+    ) -> usize {
+        let done = bulk(&self.backend, frames);
+        let Some((first, rest)) = frames.split_first_mut().filter(|_| done == 0) else { return done };
+        match self.retry(rest.len() + 1, A::alloc_frame) {
+            Ok(frame) => {
+                *first = frame;
+                1 + bulk(&self.backend, rest)
+            }
+            Err(_) => 0,
+        }
+    }
+
     /// Tries, and tries again after the hook helped.
     #[inline]
     fn with_reclaim<T>(
@@ -185,15 +202,11 @@ unsafe impl<A: FrameAllocator, R: Reclaim> FrameAllocator for Reclaiming<A, R> {
 
     /// The hook is called when there is not one frame: a part of the slice is an answer.
     fn alloc_bulk(&self, frames: &mut [PhysAddr]) -> usize {
-        let done = self.backend.alloc_bulk(frames);
-        let Some((first, rest)) = frames.split_first_mut().filter(|_| done == 0) else { return done };
-        match self.retry(rest.len() + 1, A::alloc_frame) {
-            Ok(frame) => {
-                *first = frame;
-                1 + self.backend.alloc_bulk(rest)
-            }
-            Err(_) => 0,
-        }
+        self.bulk_with_reclaim(frames, A::alloc_bulk)
+    }
+
+    fn alloc_bulk_for(&self, cpu: usize, frames: &mut [PhysAddr]) -> usize {
+        self.bulk_with_reclaim(frames, |backend, frames| backend.alloc_bulk_for(cpu, frames))
     }
 
     unsafe fn dealloc_bulk(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {

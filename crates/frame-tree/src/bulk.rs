@@ -5,7 +5,13 @@
 
 use frame_core::{DeallocError, DeallocErrorKind, FRAME_SIZE, PhysAddr};
 
-use crate::{geometry::Frame, hints::Raise, region::Region, registry::Registry, tree::not_allocated};
+use crate::{
+    geometry::Frame,
+    hints::Raise,
+    region::{BlockRef, Region},
+    registry::Registry,
+    tree::not_allocated,
+};
 
 /// How many frames ahead a row's line is fetched.
 const PREFETCH: usize = 8;
@@ -34,6 +40,18 @@ impl<const N: usize> Registry<'_, N> {
     }
 }
 
+/// Gives back those frames of a row that are not free already; which of them are, if any.
+fn give_all(block: BlockRef<'_>, row: usize, mask: u64) -> Option<u64> {
+    let mut rest = mask;
+    while rest != 0 {
+        match block.give_row(row, rest) {
+            Ok(()) => break,
+            Err(free) => rest &= !free,
+        }
+    }
+    (rest != mask).then_some(mask & !rest)
+}
+
 impl Region<'_> {
     /// Gives frames back up to one that is not aligned or not in the region; what is left from there on. The first
     /// refusal goes into `result`, unless there is one already.
@@ -55,11 +73,12 @@ impl Region<'_> {
                 }
                 continue;
             }
+            let together = &frames[at - 1..at + count];
             at += count;
-            let mask = frame.bit() | joined;
-            if let Err(free) = block.give_row(row, mask) {
-                let _ = block.give_row(row, mask & !free);
-                *result = result.and(Err(not_allocated(frame.row().frame(free.trailing_zeros()))));
+            if let Some(refused) = give_all(block, row, frame.bit() | joined) {
+                let bad =
+                    together.iter().map(|addr| Frame::of(*addr)).find(|frame| refused & frame.bit() != 0);
+                *result = result.and(bad.map_or(Ok(()), |bad| Err(not_allocated(bad))));
             }
         }
         &frames[at..]

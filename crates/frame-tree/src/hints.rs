@@ -12,10 +12,13 @@
 //!   `refresh` clears the hint, *then* reads the rows. All four are sequentially consistent, so at least one of the
 //!   two sees the other: either the free finds the hint cleared and sets it, or `refresh` finds the frames.
 //!
-//! The summary follows its group by the same rule.
+//! The summary follows its group by the same rule. Hints are nested: they are set from the top down and cleared from the
+//! bottom up, so whoever finds a high one set may rely on the lower ones.
 //!
 //! [`refresh`]: BlockRef::refresh
 
+#[cfg(all(test, not(loom)))]
+use crate::tests::steps::{Step, reached};
 use crate::{
     bits::{self, ROW_ORDER},
     geometry::{BLOCK_ROWS, Block, Group},
@@ -144,6 +147,8 @@ impl BlockRef<'_> {
         for word in &self.group.has[above..] {
             cleared |= clear(word, self.bit);
         }
+        #[cfg(all(test, not(loom)))]
+        reached(Step::HintsCleared);
         if cleared {
             // Again: a free between the look and the clearing found its hint set, and left it to us.
             let now = self.snapshot();
@@ -151,6 +156,10 @@ impl BlockRef<'_> {
                 // All of them: that free may have found a lower hint still set and set a higher one since.
                 if let Some(class) = class_of(now) {
                     raise_to(self.storage, self.block, class);
+                }
+                // What is left of the hints may be of a class that the summary does not know of.
+                if let Some(class) = (0..CLASSES).rev().find(|class| self.is_hinted(*class)) {
+                    self.set_summary(class);
                 }
                 return;
             }
@@ -183,11 +192,20 @@ pub(crate) fn raise_as_seen(storage: &Storage<'_>, block: Block, rows: &Rows) {
 #[cold]
 #[inline(never)]
 fn raise_to(storage: &Storage<'_>, block: Block, class: usize) {
-    for word in &storage.group(block.group()).has[..=class] {
-        set(word, block.bit());
+    let (group, bit) = (block.group(), block.bit());
+    let has = &storage.group(group).has;
+    // From the top down, for `refresh` clears from the bottom up: so no higher hint is left over a lower one that is not set.
+    for word in has[..=class].iter().rev() {
+        #[cfg(all(test, not(loom)))]
+        reached(Step::HintRaised);
+        set(word, bit);
     }
-    let group = block.group();
-    set(storage.summary(class, group.span()), group.bit());
+    let mut summary = class..class + 1;
+    if has[class].load(SeqCst) & bit == 0 {
+        // Cleared already. What is left of the hints is of some lower class.
+        summary.start = 0;
+    }
+    summary.for_each(|class| set(storage.summary(class, group.span()), group.bit()));
 }
 
 impl Region<'_> {

@@ -120,13 +120,13 @@ impl<'r> Scope<'r> {
                         Whose::Any => !reserved,
                         Whose::Reserved => reserved,
                     };
-                    if wanted == 0 && matches!(whose, Whose::Own(_)) {
+                    let mut blocks = self.region.blocks_of(group, band) & self.group_mask(group) & wanted;
+                    if blocks == 0 && matches!(whose, Whose::Own(_)) {
                         patience -= 1;
                         if patience == 0 {
                             return None;
                         }
                     }
-                    let mut blocks = self.region.blocks_of(group, band) & self.group_mask(group) & wanted;
                     while blocks != 0 {
                         let block = self.region.block(group.block(blocks.trailing_zeros()));
                         blocks &= blocks - 1;

@@ -65,8 +65,23 @@ impl GroupWords {
         mine | !somebodys
     }
 
-    /// Notes where the block of `bit` is served from.
+    /// Forgets the homes of blocks that nobody has picked since the last call: a shard that went quiet leaves its blocks to
+    /// the others.
+    pub(crate) fn forget_homes(&self) {
+        let picked = self.picked.swap(0, Relaxed);
+        for word in &self.home {
+            if word.load(Relaxed) & !picked != 0 {
+                word.fetch_and(picked, Relaxed);
+            }
+        }
+    }
+
+    /// Notes where the block of `bit` is served from. Two shards that do so at a time may leave a number that is neither's,
+    /// until it is forgotten.
     pub(crate) fn set_home(&self, bit: u64, home: Home) {
+        if self.picked.load(Relaxed) & bit == 0 {
+            self.picked.fetch_or(bit, Relaxed);
+        }
         for (i, word) in self.home.iter().enumerate() {
             match (home.0 >> i & 1 == 1, word.load(Relaxed) & bit != 0) {
                 (true, false) => _ = word.fetch_or(bit, Relaxed),

@@ -39,7 +39,7 @@ const LINE_WORDS: usize = 8;
 /// The rows of a block: a one is a free frame.
 pub(crate) type Rows = [AtomicU64; BLOCK_ROWS];
 
-/// What is known about 64 blocks, one bit for each: two cache lines, the first of which serves every free.
+/// What is known about 64 blocks, one bit for each: three cache lines, the first of which serves every free.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct GroupWords {
@@ -56,6 +56,8 @@ pub(crate) struct GroupWords {
     pub(crate) used: AtomicU64,
     /// Hint: the shard that served single frames from the block last, a bit of its number in each word.
     pub(crate) home: [AtomicU64; HOME_BITS],
+    /// Hint: a shard picked the block since the group was last counted. Homes of others are forgotten then.
+    pub(crate) picked: AtomicU64,
 }
 
 /// How much metadata a region has, and where each word lies.
@@ -292,6 +294,7 @@ mod imp {
                 reserved: words(),
                 used: words(),
                 home: core::array::from_fn(|_| words()),
+                picked: words(),
             };
             let rows = |_| core::array::from_fn(|_| words());
             Self {

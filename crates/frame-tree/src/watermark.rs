@@ -22,7 +22,7 @@ use crate::{
 /// One frame in so many may lie beyond the others.
 const SLACK: usize = 64;
 
-/// What came and went will come again: the most that was in use is forgotten by one part in so many with each count.
+/// What came and went will come again: the most that was in use is forgotten by one part in so many with each update.
 const DECAY: usize = 8;
 
 /// The frames in use, about, and what follows from it. On lines of its own: it is written now and then, and what lies
@@ -142,6 +142,7 @@ impl Watermark {
     }
 
     fn count(&self, region: &Region<'_>, group: Group) {
+        region.group(group).forget_homes();
         let frames = region.frames().and(group.blocks().frames());
         let blocks = region.blocks().and(group.blocks());
         let free: usize = blocks.iter().map(|block| region.block(block).count_free()).sum();
