@@ -108,12 +108,18 @@ impl<'m, A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'m, A, C, P> {
         if slots.is_empty() {
             return Ok(());
         }
+        // One pointer for all that follows: the reference is not used beside it.
+        let (first, count) = (slots.as_mut_ptr(), slots.len());
         self.slots
             .first
-            .compare_exchange(ptr::null_mut(), slots.as_mut_ptr(), Relaxed, Relaxed)
+            .compare_exchange(ptr::null_mut(), first, Relaxed, Relaxed)
             .map_err(|_| AttachError::AlreadyAttached)?;
-        slots.fill_with(CpuSlot::new);
-        self.slots.count.store(slots.len(), Release);
+        for index in 0..count {
+            // SAFETY: one of the slots that are lent for `'m`; nobody reaches them while `count` is 0. What was there needs
+            // no drop.
+            unsafe { first.add(index).write(CpuSlot::new()) };
+        }
+        self.slots.count.store(count, Release);
         Ok(())
     }
 

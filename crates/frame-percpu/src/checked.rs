@@ -109,12 +109,13 @@ impl<'m> Checked<'m> {
     /// Takes over the states of a window. `None`, and nothing changed, if there is a window already; `states` holds at
     /// least a byte for each frame.
     pub(crate) fn set_window(&self, window: FrameRange, states: &'m mut [MaybeUninit<u8>]) -> Option<()> {
-        let states = states.get_mut(..window.count())?;
-        let first = states.as_mut_ptr().cast::<AtomicU8>();
+        // One pointer for all that follows: the reference is not used beside it.
+        let first = states.get_mut(..window.count())?.as_mut_ptr().cast::<AtomicU8>();
         // Whoever wins this alone writes the rest; nobody reads it while `count` is 0.
         self.states.compare_exchange(ptr::null_mut(), first, Relaxed, Relaxed).ok()?;
-        for state in states {
-            state.write(BACKEND);
+        for index in 0..window.count() {
+            // SAFETY: one of the bytes that are lent for `'m`.
+            unsafe { first.add(index).write(AtomicU8::new(BACKEND)) };
         }
         self.base.store(window.start().as_usize(), Relaxed);
         self.count.store(window.count(), Release);

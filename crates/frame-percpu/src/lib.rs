@@ -6,6 +6,7 @@
 extern crate std;
 
 mod allocator;
+mod asked;
 mod cache;
 mod checked;
 mod clear;

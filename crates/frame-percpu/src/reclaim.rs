@@ -4,7 +4,7 @@
 //! the last:
 //! 1. the current CPU hands back its own slot;
 //! 2. slots of CPUs whose place can be taken ([`PinCpu::claim`]) are handed back in their stead;
-//! 3. every other CPU that holds frames is asked, and kicked ([`PinCpu::kick`]), unless that was done before; those who are
+//! 3. every other CPU that holds frames is asked, and kicked ([`PinCpu::kick`]) once for each answer that it owes; those who are
 //!    not known to be idle get a bounded time to answer.
 //!
 //! What this means for idle CPUs: nobody but the owner touches a slot, so the frames of a CPU that runs, but uses no
@@ -20,7 +20,7 @@ use core::hint;
 
 use frame_core::{AllocError, FrameAllocator};
 
-use crate::{CpuIndex, CpuSlot, PerCpu, PinCpu, Policy, sync::Relaxed};
+use crate::{CpuIndex, CpuSlot, PerCpu, PinCpu, Policy};
 
 /// Turns of waiting for CPUs that were asked: some ten microseconds.
 const PATIENCE: usize = 256;
@@ -63,25 +63,30 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
 
     /// Steps 2 and 3. True if frames may have come back.
     fn recall_others(&self, me: CpuIndex) -> bool {
-        let others =
-            || self.slots().iter().enumerate().filter(|&(index, _)| index != me.0).map(|(_, slot)| slot);
-        let busy =
-            |slot: &&CpuSlot| slot.request.is_pending() && slot.may_hold_frames() && !slot.idle.load(Relaxed);
+        let others = || {
+            let slots = self.slots().iter().enumerate();
+            slots.filter(move |&(index, slot)| index != me.0 && slot.may_hold_frames())
+        };
         let mut emptied = false;
-        for (index, slot) in self.slots().iter().enumerate() {
-            if index != me.0 && slot.may_hold_frames() {
-                emptied |= self.recall(CpuIndex(index), slot) > 0;
+        for (index, slot) in others() {
+            emptied |= self.recall(CpuIndex(index), slot) > 0;
+        }
+        let (mut patience, mut waited) = (PATIENCE, false);
+        for (_, slot) in others() {
+            let pending = || slot.request.is_pending() && slot.may_hold_frames();
+            let Some(awaited) = slot.asked.awaited().filter(|_| pending()) else { continue };
+            waited = true;
+            while patience > 0 && pending() {
+                patience -= 1;
+                hint::spin_loop();
+            }
+            if pending() {
+                slot.asked.give_up(awaited);
             }
         }
-        if !others().any(|slot| busy(&slot)) {
+        if !waited {
             return emptied;
         }
-        let mut patience = PATIENCE;
-        while patience > 0 && others().any(|slot| busy(&slot)) {
-            patience -= 1;
-            hint::spin_loop();
-        }
-        others().filter(busy).for_each(|slot| slot.idle.store(true, Relaxed));
         // Some may have answered: one more try costs little beside the waiting.
         true
     }
@@ -95,8 +100,8 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
             unsafe { self.cpus.release(cpu) };
             return drained;
         }
-        if slot.request.ask() {
-            slot.idle.store(false, Relaxed);
+        slot.request.ask();
+        if slot.asked.is_to_be_kicked() {
             self.cpus.kick(cpu);
         }
         0
@@ -105,7 +110,7 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::AtomicUsize;
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use frame_core::{DeallocError, FrameLayout, FrameRange, FrameStats, PhysAddr};
 
@@ -142,7 +147,7 @@ mod tests {
             // SAFETY: nobody else has the frame: the backend forgets it.
             unsafe { cache.dealloc_frame(PhysAddr::from(4096)) }.unwrap();
         };
-        let idle = || cache.slots()[2].idle.load(Relaxed);
+        let idle = || cache.slots()[2].asked.awaited().is_none();
 
         for _ in 0..2 {
             // The first is set aside, or answers a request.

@@ -6,9 +6,6 @@
 //! The word is the length of the slot's stack, with which the owner compares in every operation anyway: a request sets
 //! it to 0, so that the stack looks both empty and full, and the operation leaves its hot path. Looking costs nothing.
 //!
-//! A second word says that somebody has waited for the owner to no avail: it is idle, and nobody waits for it again until it
-//! has answered and is asked anew. It lies apart: owners never look at it.
-//!
 //! Invariants:
 //! - The word is [`STACK`] or 0.
 //! - Whoever sees its request answered sees the backend with the owner's frames in it. A request that comes while the

@@ -6,4 +6,4 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize};
 #[cfg(frame_counted)]
 pub(crate) use frame_core::counted::{AtomicBool, AtomicUsize};
 
-pub(crate) use core::sync::atomic::Ordering::{self, Relaxed};
+pub(crate) use core::sync::atomic::Ordering;

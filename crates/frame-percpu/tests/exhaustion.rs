@@ -245,7 +245,8 @@ fn a_large_request_finds_what_lies_in_an_inherited_slot() {
 /// An interrupt that meets its own CPU's slot in use gets nothing out of it, but has it emptied.
 #[test]
 fn an_interrupt_asks_its_own_cpu_to_give_back() {
-    let (mut slots, cpus) = (slots(1), SimCpus::default());
+    let (mut slots, cpus) = (slots(2), SimCpus::default());
+    let mut others = Vec::new();
     let cache = PerCpu::new(SetBackend::new(range(1, 200)), &cpus);
     cache.attach(&mut slots).unwrap();
     let all = take_all(&cache);
@@ -262,7 +263,15 @@ fn an_interrupt_asks_its_own_cpu_to_give_back() {
     give(&cache, [all[128]]);
     cache.backend().hook.lock().unwrap().take();
     assert_eq!(*answer.lock().unwrap(), Some(Err(AllocError::NoMemory)));
+    // Another CPU that needs frames kicks this one, though it was asked already; once.
+    cpus.switch(1);
+    assert_eq!(cpus.kicks.load(Relaxed), 0);
+    for _ in 0..3 {
+        take_all(&cache).into_iter().for_each(|frame| others.push(frame));
+        assert_eq!(cpus.kicks.load(Relaxed), 1);
+    }
+    cpus.switch(0);
     // The next operation gives everything back.
     give(&cache, [all[129]]);
-    assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 130));
+    assert_eq!((cache.cached_frames(), cache.backend().free_count()), (0, 130 - others.len()));
 }

@@ -45,6 +45,7 @@ pub(crate) use owned::Owned;
 
 use crate::{
     CacheStats,
+    asked::Asked,
     keep::{Keep, is_run},
     request::{Request, STACK},
     stacks::{Order, Stacks},
@@ -79,8 +80,8 @@ pub struct CpuSlot {
     spilled: AtomicUsize,
     bypasses: AtomicUsize,
     refusals: AtomicUsize,
-    /// Somebody waited in vain for an answer to `request`: see there.
-    pub(crate) idle: AtomicBool,
+    /// Who asked, and who waited: see there.
+    pub(crate) asked: Asked,
     returns: UnsafeCell<[PhysAddr; RETURNS]>,
 }
 
@@ -110,7 +111,7 @@ impl CpuSlot {
             spilled: AtomicUsize::new(0),
             bypasses: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
-            idle: AtomicBool::new(false),
+            asked: Asked::new(),
             returns: UnsafeCell::new([ZERO; RETURNS]),
         }
     }

@@ -126,6 +126,7 @@ impl Owned<'_> {
 
     /// Notes that the slot is empty and its frames are in the backend.
     pub(crate) fn answer(&mut self) {
+        self.slot.asked.count_answer();
         self.slot.request.answer();
     }
 
