@@ -20,8 +20,8 @@ pub struct EptView<'a, H: FrameHal> {
     table: TableRef<'a, H>,
     level: u32,
     first: u64,
-    /// Bytes of the part, less 1; none is in it where there is no such table, or where an entry was edited.
-    reach: Option<u64>,
+    /// Bytes of the part; 0 where there is no such table, or where an entry was edited.
+    bytes: u64,
 }
 
 impl<H: FrameHal> Ept<H> {
@@ -47,14 +47,14 @@ impl<H: FrameHal> Ept<H> {
             table = child;
             level -= 1;
         }
-        let reach = if level <= 3 && !self.edited { Some(last - first) } else { None };
-        Ok(EptView { ept: self, table, level, first, reach })
+        let bytes = if level <= 3 && !self.edited { last - first + 1 } else { 0 };
+        Ok(EptView { ept: self, table, level, first, bytes })
     }
 }
 
 impl<H: FrameHal> EptView<'_, H> {
     /// As [`Ept::query`].
-    #[inline]
+    #[inline(always)]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let address = guest.as_u64();
         if !self.holds(address) {
@@ -95,7 +95,7 @@ impl<H: FrameHal> EptView<'_, H> {
 
     #[inline(always)]
     fn holds(&self, address: u64) -> bool {
-        self.reach.is_some_and(|reach| address.wrapping_sub(self.first) <= reach)
+        address.wrapping_sub(self.first) < self.bytes
     }
 
     #[inline(always)]
@@ -118,7 +118,7 @@ impl<H: FrameHal> fmt::Debug for EptView<'_, H> {
             .field("ept", &self.ept.pointer())
             .field("level", &self.level)
             .field("first", &format_args!("{:#x}", self.first))
-            .field("reach", &self.reach)
+            .field("bytes", &self.bytes)
             .finish()
     }
 }
