@@ -141,8 +141,8 @@ impl EptLeaf {
     /// The host-physical address of a guest-physical address in this page.
     #[inline]
     pub fn host_at(&self, guest: GuestPhysAddr) -> PhysAddr {
-        let offset = guest.as_u64() & slot_mask(self.level());
-        PhysAddr::from(((self.word & ADDRESS) + offset) as usize)
+        let offset = guest.as_u64().wrapping_sub(self.guest().as_u64());
+        PhysAddr::from((self.word & ADDRESS).wrapping_add(offset) as usize)
     }
 
     /// The size of the page.

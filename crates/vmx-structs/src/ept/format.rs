@@ -5,7 +5,7 @@
 
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
-use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, index, leaf_word, slot_mask};
+use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, index, slot_mask};
 use super::{EptAttributes, EptConfig, EptFlags, EptLevels};
 use crate::PageSize;
 
@@ -83,19 +83,6 @@ impl Format {
     /// The page that a word of level 1, 2 or 3 maps.
     #[inline]
     pub(super) fn leaf(&self, guest: u64, level: u32, word: u64) -> Option<EptLeaf> {
-        // Most can be read.
-        let readable = leaf_word(EptFlags::READ.bits(), 0, level);
-        if word & readable == readable {
-            EptLeaf::new(guest, level, word)
-        } else {
-            self.odd_leaf(guest, level, word)
-        }
-    }
-
-    /// As `leaf`, of a page that cannot be read, or none.
-    #[cold]
-    #[inline(never)]
-    fn odd_leaf(&self, guest: u64, level: u32, word: u64) -> Option<EptLeaf> {
         if self.is_present(word) && (level == 1 || word & LARGE != 0) {
             EptLeaf::new(guest, level, word)
         } else {

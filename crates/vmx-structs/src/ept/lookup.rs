@@ -20,7 +20,7 @@ use crate::{GuestPhysAddr, PageSize};
 
 impl<H: FrameHal> Ept<H> {
     /// The page that holds this address; `None` when nothing is mapped there.
-    #[inline(always)]
+    #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let (address, format) = (guest.as_u64(), &self.format);
         let mut table = self.tree.words();
@@ -95,6 +95,15 @@ pub(super) fn below_2<T, H: FrameHal>(
     let entry = table.entry(index(address, 2));
     let Some(table) = entry.child() else { return leaf(entry.word(), 2) };
     leaf(table.word(index(address, 1)), 1)
+}
+
+/// What an entry of level 1, 2 or 3 makes of an address, if it maps a page that can be read, as most do.
+#[inline(always)]
+pub(super) fn readable(address: u64) -> impl Fn(u64, u32) -> Option<EptLeaf> {
+    move |word, level| {
+        let required = leaf_word(EptFlags::READ.bits(), 0, level);
+        if word & required == required { EptLeaf::new(address, level, word) } else { None }
+    }
 }
 
 /// What a leaf must allow for an access to go the short way.

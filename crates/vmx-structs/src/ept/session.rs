@@ -57,12 +57,19 @@ impl Suspects {
     }
 
     /// An address in each of them.
-    fn addresses(self) -> impl Iterator<Item = u64> {
+    fn addresses(mut self) -> impl Iterator<Item = u64> {
         // The label is the first address that the table serves, and its level.
         let (level, base) = ((self.above & 7) as u32, self.above & !7);
-        (0..ENTRIES)
-            .filter(move |i| self.bits[i / 64] & 1 << (i % 64) != 0)
-            .map(move |i| base + ((i as u64) << shift(level)))
+        let mut word = 0;
+        core::iter::from_fn(move || {
+            while self.bits.get(word) == Some(&0) {
+                word += 1;
+            }
+            let bits = self.bits.get_mut(word)?;
+            let i = word * u64::BITS as usize + bits.trailing_zeros() as usize;
+            *bits &= *bits - 1;
+            Some(base + ((i as u64) << shift(level)))
+        })
     }
 }
 
