@@ -51,7 +51,7 @@ impl Row {
         match self.work {
             Work::Map | Work::Unmap | Work::Protect => Some(", in a session"),
             // A view of more has nothing to save.
-            Work::Query | Work::Translate if self.span <= 512 * G => Some(", in a view"),
+            Work::Query | Work::Translate if self.span <= T => Some(", in a view"),
             _ => None,
         }
     }

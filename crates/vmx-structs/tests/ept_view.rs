@@ -61,6 +61,9 @@ fn a_view_gives_what_the_tables_give() {
                 range(512 * G, G),
                 range(G - 4096, 8192),
                 range(0, 1 << 48),
+                range(0, 1024 * G),
+                range(511 * G, 2 * G),
+                range(512 * G - 4096, 512 * G),
             ];
             compare(&ept, &ranges);
             let map = |ept: &mut Ept<Hal>, at: u64, pages: u64, kind: EptAttributes| {

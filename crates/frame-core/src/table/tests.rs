@@ -143,6 +143,41 @@ fn a_bookmark_goes_back_to_the_root_before_a_table_above_it_can_change() {
 }
 
 #[test]
+fn the_base_lies_at_the_marked_table_or_above_it() {
+    let _turn = turn();
+    let mut middle = FrameTable::<Hal>::new(0).unwrap();
+    middle.words_mut().link(1, FrameTable::new(11).unwrap(), 7).unwrap();
+    let mut root = FrameTable::<Hal>::new(0).unwrap();
+    root.words_mut().link(3, middle, 7).unwrap();
+    let mut tree = FrameTree::new(root);
+    assert_eq!(tree.base_label(), 0);
+    assert!(tree.walk_from_base().down(3), "without a base, at the root");
+
+    // The base and the marked table below it.
+    let mut walk = tree.walk();
+    assert!(walk.down(3));
+    let mut walk = walk.base(5);
+    assert!(walk.down(1));
+    assert_eq!(walk.mark(6).word(0), 11);
+    assert_eq!((tree.base_label(), tree.label()), (5, 6));
+    // To give out the base takes the bookmark below it away: the table may go.
+    let walk = tree.walk_from_base();
+    drop(walk.mark(7).unlink(1, 0).unwrap());
+    assert_eq!((tree.base_label(), tree.label(), tree.marked().word(1)), (5, 7, 0));
+    // A base alone: the marked table does not lie above it.
+    let mut walk = tree.walk();
+    assert!(walk.down(3));
+    walk.base(8);
+    assert_eq!((tree.base_label(), tree.label()), (8, 0));
+    // To give out a table above the base takes that away.
+    drop(tree.walk().mark(9).unlink(3, 0).unwrap());
+    assert_eq!((tree.base_label(), tree.label()), (0, 9));
+    assert_eq!(tree.walk_from_base().words().word(3), 0);
+    drop(tree.words_mut());
+    assert_eq!((tree.base_label(), tree.label()), (0, 0));
+}
+
+#[test]
 fn low_bytes_of_a_range_change_and_nothing_else() {
     let _turn = turn();
     let mut table = FrameTable::<Hal>::new(0xabcd_ef12).unwrap();

@@ -1,12 +1,14 @@
-//! A tree with a bookmark: whoever comes back to the table of last time need not walk to it.
+//! A tree with two bookmarks: whoever comes back to the table of last time, or near it, need not walk to it from the root.
 //!
-//! Processors have a cache for that, of paging-structure entries; this is the same in software, of one entry. A
+//! Processors have caches for that, of paging-structure entries; this is the same in software, of two entries. A
 //! [`TableWalk`] goes down from the root and marks the table where it ends, with a label that the caller chooses, the
-//! addresses that the table serves for instance. A [`FrameTree`] that still has the label is at that table.
+//! addresses that the table serves for instance. A [`FrameTree`] that still has the label is at that table. On the way a
+//! walk may [base](TableWalk::base) itself: the next that goes below the same table starts there.
 //!
-//! Invariant: the marked table belongs to the tree. Tables leave a tree through a [`TableMut`] of a table above them
-//! alone. So the bookmark goes back to the root whenever one of a table that may lie above is given out; below the
-//! marked table, anything may happen.
+//! Invariants:
+//! - the marked table and the base belong to the tree, and the marked table is the base or lies below it;
+//! - tables leave a tree through a [`TableMut`] of a table above them alone, so both go back to the root whenever one of a
+//!   table that may lie above them is given out; below the marked table, anything may happen.
 
 use core::fmt;
 
@@ -16,7 +18,7 @@ use crate::{FrameHal, PhysAddr};
 /// The label of a tree in which nothing is marked.
 const UNMARKED: u64 = 0;
 
-/// A tree of tables, and a bookmark in it.
+/// A tree of tables, and bookmarks in it.
 ///
 /// ```
 /// # use frame_core::{FrameHal, FrameTree};
@@ -39,13 +41,16 @@ pub struct FrameTree<H: FrameHal> {
     /// Where the marked table lies; the root when there is no other.
     marked: PhysAddr,
     label: u64,
+    /// Where the base lies; the root when there is no other.
+    base: PhysAddr,
+    base_label: u64,
 }
 
 impl<H: FrameHal> FrameTree<H> {
     /// The tree below a table.
     pub fn new(root: FrameTable<H>) -> Self {
         let top = root.start_paddr();
-        Self { root, top, marked: top, label: UNMARKED }
+        Self { root, top, marked: top, label: UNMARKED, base: top, base_label: UNMARKED }
     }
 
     /// The physical address of the root.
@@ -61,7 +66,7 @@ impl<H: FrameHal> FrameTree<H> {
         unsafe { TableRef::at(self.top) }
     }
 
-    /// The words of the root, to be changed. The bookmark is taken out.
+    /// The words of the root, to be changed. The bookmarks are taken out.
     #[inline]
     pub fn words_mut(&mut self) -> TableMut<'_, H> {
         self.unmark();
@@ -74,25 +79,31 @@ impl<H: FrameHal> FrameTree<H> {
         self.label
     }
 
-    /// The marked table, to be read; the root when none is marked.
+    /// The marked table, to be read; the base or the root when none is marked.
     #[inline]
     pub fn marked(&self) -> TableRef<'_, H> {
         // SAFETY: the marked table belongs to the tree (invariant), which is owned for as long as `self` is borrowed.
         unsafe { TableRef::at(self.marked) }
     }
 
-    /// The marked table, to be changed; the root when none is marked.
+    /// The marked table, to be changed; the base or the root when none is marked.
     #[inline]
     pub fn marked_mut(&mut self) -> TableMut<'_, H> {
         // What it unlinks lies below it, and the bookmark does not.
         TableMut::of(self.marked())
     }
 
-    /// Takes the bookmark out.
+    /// Takes the bookmarks out.
     #[inline]
     pub fn unmark(&mut self) {
-        self.marked = self.top;
-        self.label = UNMARKED;
+        (self.marked, self.label) = (self.top, UNMARKED);
+        (self.base, self.base_label) = (self.top, UNMARKED);
+    }
+
+    /// The label of the base; 0 when there is none.
+    #[inline]
+    pub const fn base_label(&self) -> u64 {
+        self.base_label
     }
 
     /// A walk that starts at the root.
@@ -101,13 +112,23 @@ impl<H: FrameHal> FrameTree<H> {
         // SAFETY: as in `words`; no table leaves the tree while the walk borrows it.
         let at = unsafe { TableRef::at(self.top) };
         let place = self.top;
-        TableWalk { tree: self, at, place }
+        TableWalk { tree: self, at, place, from_base: false }
+    }
+
+    /// A walk that starts at the base; at the root when there is none.
+    #[inline]
+    pub fn walk_from_base(&mut self) -> TableWalk<'_, H> {
+        let place = self.base;
+        // SAFETY: the base belongs to the tree (invariant); no table leaves the tree while the walk borrows it.
+        let at = unsafe { TableRef::at(place) };
+        TableWalk { tree: self, at, place, from_base: true }
     }
 }
 
 impl<H: FrameHal> fmt::Debug for FrameTree<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameTree({:#x}, {:#x} marked as {:#x})", self.top, self.marked, self.label)
+        write!(f, "FrameTree({:#x}, {:#x} marked as {:#x}, ", self.top, self.marked, self.label)?;
+        write!(f, "based on {:#x} as {:#x})", self.base, self.base_label)
     }
 }
 
@@ -118,6 +139,8 @@ pub struct TableWalk<'a, H: FrameHal> {
     at: TableRef<'a, H>,
     /// Where it lies.
     place: PhysAddr,
+    /// Whether `at` is the base of `tree` or lies below it.
+    from_base: bool,
 }
 
 impl<'a, H: FrameHal> TableWalk<'a, H> {
@@ -137,9 +160,21 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
         true
     }
 
+    /// Makes the table that the walk has come to the base, and goes on. Nothing is marked until the walk ends.
+    #[inline]
+    pub fn base(self, label: u64) -> Self {
+        (self.tree.base, self.tree.base_label) = (self.place, label);
+        // The marked table must not lie above the base.
+        (self.tree.marked, self.tree.label) = (self.place, UNMARKED);
+        Self { from_base: true, ..self }
+    }
+
     /// Ends the walk and marks the table, which can then be changed.
     #[inline]
     pub fn mark(self, label: u64) -> TableMut<'a, H> {
+        if !self.from_base {
+            (self.tree.base, self.tree.base_label) = (self.tree.top, UNMARKED);
+        }
         self.tree.marked = self.place;
         self.tree.label = label;
         // What it unlinks lies below it, and the bookmark does not.

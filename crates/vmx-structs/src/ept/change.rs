@@ -9,7 +9,7 @@ use core::ops::Range;
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, TableMut, TableRef};
 
 use super::entry::{
-    ACCESSED, DIRTY, ENTRIES, Slot, classify, index, is_whole, piece, shift, slot_mask, slots,
+    ACCESSED, DIRTY, ENTRIES, FULL, Slot, classify, index, is_whole, piece, shift, slot_mask, slots,
 };
 use super::format::Format;
 use super::protect::{are_leaves, check_mapped, reprotect, reprotect_run};
@@ -114,6 +114,7 @@ impl Plan<'_> {
                 continue;
             }
             match classify::<H>(self.config, table.word(i), level) {
+                Slot::Table if level == 2 && self.is_full(table.word(i)) => {}
                 Slot::Table => {
                     if let Some(child) = table.child(i) {
                         needed += self.count(child, level - 1, start, end)?;
@@ -130,6 +131,11 @@ impl Plan<'_> {
             }
         }
         Ok(needed)
+    }
+
+    /// Whether a table of level 1 need not be looked at: every entry maps a page, of which none is cut.
+    fn is_full(&self, link: u64) -> bool {
+        link & FULL != 0 && matches!(self.change, Change::Protect(_))
     }
 
     /// Tables that a leaf needs of whose slot the change covers `first..=last`.
@@ -218,6 +224,9 @@ impl<H: FrameHal> Changer<H> {
                     }
                 }
                 (Slot::Table, _) => {
+                    if level == 2 && word & FULL != 0 && matches!(self.change, Change::Unmap) {
+                        table.words().clear_bits(i, FULL);
+                    }
                     let Some(mut child) = table.child(i) else { continue };
                     let cleared_below = self.apply(child.reborrow(), level - 1, start, end)?;
                     if cleared_below && is_empty(&self.format, child.words(), index(end, level - 1)) {

@@ -2,7 +2,7 @@
 
 use frame_core::{FrameHal, FrameStack, TableRef};
 
-use super::entry::{LARGE, index};
+use super::entry::{FULL, LARGE, index};
 use super::{Ept, EptError, Invalidation};
 use crate::GuestPhysAddr;
 
@@ -43,12 +43,14 @@ impl<H: FrameHal> Ept<H> {
         self.distrust();
         let mut table = self.tree.words_mut();
         for above in (level + 1..=self.config.levels().count()).rev() {
+            // What the mark of a full table says is not known from now on.
+            table.words().clear_bits(index(guest.as_u64(), above), FULL);
             table = table.into_child(index(guest.as_u64(), above)).map_err(|_| EptError::Edit)?;
         }
         let i = index(guest.as_u64(), level);
         if TableRef::<H>::is_link(old) {
-            table.words().clear_bits(i, !new);
-            table.words().set_bits(i, new);
+            table.words().clear_bits(i, !new | FULL);
+            table.words().set_bits(i, new & !FULL);
         } else {
             // A processor follows a present entry above level 1 unless it maps a page or is misconfigured; every entry
             // with one of bits 7:3 is one of these.

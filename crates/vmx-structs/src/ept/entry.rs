@@ -17,6 +17,9 @@ pub(super) const LARGE: u64 = 1 << 7;
 pub(super) const ACCESSED: u64 = 1 << 8;
 /// Set by the processor when it writes to the page of a leaf.
 pub(super) const DIRTY: u64 = 1 << 9;
+/// In an entry that owns a table of level 1: every entry of that maps a page. Known of tables that were filled at once, so
+/// that a plan need not read them; whoever makes an entry vacant takes the mark away first. Processors ignore the bit.
+pub(super) const FULL: u64 = 1 << 56;
 /// Entries in a table.
 pub(super) const ENTRIES: usize = 512;
 

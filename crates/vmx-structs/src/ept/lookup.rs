@@ -6,13 +6,13 @@
 //! Addresses that 4 levels translate are *near*, those of trees with 5 levels are *far*: one comparison tells whether
 //! the short way is right, and that the address is not too wide.
 //!
-//! Whoever changes a page leaves a bookmark ([`FrameTree`]) in the table of level 2, as processors have a cache of entries
-//! on the way: the next change in the same gibibyte need not walk to there. Its label is the first address that the table
-//! serves, and in the low bits the level.
+//! Whoever changes a page leaves bookmarks ([`FrameTree`]) in the tables of levels 3 and 2, as processors have caches of
+//! entries on the way: the next change in the same 512 GiB, or the same gibibyte, need not walk to there. Their labels are
+//! the first address that the table serves, and in the low bits the level.
 
-use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef};
+use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef, TableWalk};
 
-use super::entry::{ADDRESS, index, leaf_word, slot_mask};
+use super::entry::{ADDRESS, FULL, index, leaf_word, slot_mask};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -97,6 +97,15 @@ pub(super) fn below_2<T, H: FrameHal>(
     leaf(table.word(index(address, 1)), 1)
 }
 
+/// What an entry of level 1, 2 or 3 makes of an address, if it maps a page that can be read, as most do.
+#[inline(always)]
+pub(super) fn readable(address: u64) -> impl Fn(u64, u32) -> Option<EptLeaf> {
+    move |word, level| {
+        let required = leaf_word(EptFlags::READ.bits(), 0, level);
+        if word & required == required { EptLeaf::new(address, level, word) } else { None }
+    }
+}
+
 /// What a leaf must allow for an access to go the short way.
 #[inline(always)]
 pub(super) fn required(config: &EptConfig, access: EptAccess) -> u64 {
@@ -124,8 +133,35 @@ pub(super) const fn label(address: u64, level: u32) -> u64 {
     address & !slot_mask(level + 1) | level as u64
 }
 
-/// The table of level 2 for an address, which is then marked; or else the table where the walk ends, and its level: 5 for
-/// an address that is too wide.
+/// Goes to the base for an address, the table of level 3; none if it is not there, or the address is too wide.
+#[inline(always)]
+fn region<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+) -> Option<TableWalk<'a, H>> {
+    if tree.base_label() == label(address, 3) || base_elsewhere(tree, format, address) {
+        Some(tree.walk_from_base())
+    } else {
+        None
+    }
+}
+
+/// Makes the table of level 3 for an address the base. Returns whether it is there.
+#[cold]
+#[inline(never)]
+fn base_elsewhere<H: FrameHal>(tree: &mut FrameTree<H>, format: &Format, address: u64) -> bool {
+    let mut walk = tree.walk();
+    let near = address < format.near || format.far_index(address).is_some_and(|i| walk.down(i));
+    let found = near && walk.down(index(address, 4));
+    if found {
+        walk.base(label(address, 3));
+    }
+    found
+}
+
+/// The table of level 2 for an address, or else that of level 3, and its level: 4 for an address that has neither, or is
+/// too wide. The table is then marked.
 #[inline(always)]
 fn directory<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
@@ -135,20 +171,18 @@ fn directory<'a, H: FrameHal>(
     if tree.label() == label(address, 2) {
         return Ok(tree.marked_mut());
     }
-    let mut walk = tree.walk();
-    if address >= format.near && !format.far_index(address).is_some_and(|i| walk.down(i)) {
-        return Err((walk.mark(0), 5));
+    if tree.base_label() != label(address, 3) && !base_elsewhere(tree, format, address) {
+        return Err((tree.words_mut(), 4));
     }
-    if !walk.down(index(address, 4)) {
-        return Err((walk.mark(label(address, 4)), 4));
+    let mut walk = tree.walk_from_base();
+    if walk.down(index(address, 3)) {
+        Ok(walk.mark(label(address, 2)))
+    } else {
+        Err((walk.mark(label(address, 3)), 3))
     }
-    if !walk.down(index(address, 3)) {
-        return Err((walk.mark(label(address, 3)), 3));
-    }
-    Ok(walk.mark(label(address, 2)))
 }
 
-/// The lowest table that holds an address, and its level; 4 or 5 for an address that is too wide.
+/// The lowest table that holds an address, and its level; 4 for one above level 3, or an address that is too wide.
 #[inline(always)]
 pub(super) fn lowest<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
@@ -175,11 +209,16 @@ pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
         let table = directory(tree, format, address).ok()?;
         return if LEVEL == 2 { Some(table) } else { table.into_child(index(address, 2)).ok() };
     }
-    if tree.label() == label(address, LEVEL) {
-        return Some(tree.marked_mut());
+    Some(region(tree, format, address)?.mark(label(address, LEVEL)))
+}
+
+/// That the table of level 1 for an address may have vacant entries from now on.
+#[inline]
+pub(super) fn no_longer_full<H: FrameHal>(tree: &mut FrameTree<H>, format: &Format, address: u64) {
+    if let Ok(table) = directory(tree, format, address) {
+        let i = index(address, 2);
+        if table.word(i) & FULL != 0 && TableRef::<H>::is_link(table.word(i)) {
+            table.words().clear_bits(i, FULL);
+        }
     }
-    let mut walk = tree.walk();
-    let near = address < format.near || format.far_index(address).is_some_and(|i| walk.down(i));
-    let found = near && walk.down(index(address, 4));
-    if found { Some(walk.mark(label(address, LEVEL))) } else { None }
 }

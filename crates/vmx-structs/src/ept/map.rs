@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 
 use frame_core::{AllocError, FrameHal, FrameStack, FrameTable, MemoryMap, PhysAddr, TableMut, TableRef};
 
-use super::entry::{ENTRIES, index, is_whole, leaf_word, shift, slot_mask, slots};
+use super::entry::{ENTRIES, FULL, index, is_whole, leaf_word, shift, slot_mask, slots};
 use super::format::Format;
 use super::lookup::{lowest, table_at};
 use super::{Ept, EptAttributes, EptConfig, EptError};
@@ -312,7 +312,9 @@ impl<H: FrameHal> Commit<H> {
                 table.set(i, mapping.word(start, level)).map_err(|_| unplanned)?;
             } else {
                 let child = self.build(level - 1, start, end, mapping)?;
-                table.link(i, child, self.config.link()).map_err(|_| unplanned)?;
+                let is_full = level == 2 && is_whole(start, end, level);
+                let flags = self.config.link() | if is_full { FULL } else { 0 };
+                table.link(i, child, flags).map_err(|_| unplanned)?;
             }
         }
         Ok(())

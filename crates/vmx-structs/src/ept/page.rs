@@ -12,7 +12,7 @@ use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut};
 
 use super::entry::{EptLeaf, index, leaf_word, slot_mask};
 use super::format::Format;
-use super::lookup::lowest;
+use super::lookup::{lowest, no_longer_full};
 use super::{Ept, EptAttributes, EptError, Invalidation, is_empty};
 use crate::GuestPhysAddr;
 
@@ -25,6 +25,7 @@ impl<H: FrameHal> Ept<H> {
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
         let address = guest.as_u64();
+        no_longer_full(&mut self.tree, &self.format, address);
         let Some((leaf, table)) = take_page(&mut self.tree, &self.format, address) else {
             return Err(self.no_page(guest));
         };
@@ -38,12 +39,6 @@ impl<H: FrameHal> Ept<H> {
     #[inline(never)]
     pub(super) fn no_page(&self, guest: GuestPhysAddr) -> EptError {
         self.leaf_at(guest).err().unwrap_or(EptError::NotMapped { guest })
-    }
-
-    /// Whether the table of this level at an address is there and maps nothing.
-    pub(super) fn is_empty_at(&mut self, address: u64, level: u32) -> bool {
-        let (table, found) = lowest(&mut self.tree, &self.format, address);
-        found == level && is_empty(&self.format, table.words(), 0)
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.
@@ -109,8 +104,9 @@ pub(super) fn take_page<'a, H: FrameHal>(
     }
 }
 
+/// Takes the page of this level that starts at an address out of its table.
 #[inline(always)]
-fn take_leaf<'a, const LEVEL: u32, H: FrameHal>(
+pub(super) fn take_leaf<'a, const LEVEL: u32, H: FrameHal>(
     format: &Format,
     mut table: TableMut<'a, H>,
     address: u64,

@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! - a table that may be empty is noted; no table is empty that is not;
+//! - a table that may be empty is noted, and an INVEPT needed; no table is empty that is not;
 //! - tables that are no longer linked lie in `retired`: they are not freed before the INVEPT.
 
 use core::{fmt, mem};
@@ -24,8 +24,8 @@ use frame_core::{FrameHal, FrameStack, PhysAddr};
 use log::error;
 
 use super::entry::{ENTRIES, index, shift};
-use super::lookup::label;
-use super::page::take_page;
+use super::lookup::{label, lowest, no_longer_full};
+use super::page::take_leaf;
 use super::{Ept, EptAttributes, EptError, EptLeaf, Invalidation};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
@@ -44,24 +44,32 @@ impl Suspects {
     const NONE: Self = Self { above: 0, bits: [0; WORDS] };
 
     /// Notes the table of this level that an address lies in, below the same table as the others.
-    #[inline(always)]
-    fn note(&mut self, address: u64, level: u32) -> bool {
+    fn note(&mut self, address: u64, level: u32) {
         let i = index(address, level + 1);
-        let (word, bit) = (&mut self.bits[i / 64], 1 << (i % 64));
-        // Looked at first: to write what is there already would make each page wait for the one before.
-        if *word & bit == 0 {
-            *word |= bit;
-        }
-        true
+        self.bits[i / 64] |= 1 << (i % 64);
+    }
+
+    /// Whether the table of this level that an address lies in, below the same table as the others, was noted.
+    #[inline(always)]
+    fn has(&self, address: u64, level: u32) -> bool {
+        let i = index(address, level + 1);
+        self.bits[i / 64] & 1 << (i % 64) != 0
     }
 
     /// An address in each of them.
-    fn addresses(self) -> impl Iterator<Item = u64> {
+    fn addresses(mut self) -> impl Iterator<Item = u64> {
         // The label is the first address that the table serves, and its level.
         let (level, base) = ((self.above & 7) as u32, self.above & !7);
-        (0..ENTRIES)
-            .filter(move |i| self.bits[i / 64] & 1 << (i % 64) != 0)
-            .map(move |i| base + ((i as u64) << shift(level)))
+        let mut word = 0;
+        core::iter::from_fn(move || {
+            while self.bits.get(word) == Some(&0) {
+                word += 1;
+            }
+            let bits = self.bits.get_mut(word)?;
+            let i = word * u64::BITS as usize + bits.trailing_zeros() as usize;
+            *bits &= *bits - 1;
+            Some(base + ((i as u64) << shift(level)))
+        })
     }
 }
 
@@ -137,19 +145,34 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
         let address = guest.as_u64();
-        let taken = take_page(&mut self.ept.tree, &self.ept.format, address);
-        let Some((leaf, _)) = taken else { return Err(self.ept.no_page(guest)) };
-        self.needed = true;
-        // The table of a page of 4 KiB lies below the one that is marked now.
-        let noted = match leaf.level() {
-            1 => self.suspects.above == self.ept.tree.label() && self.suspects.note(address, 1),
-            2 => self.suspects.above == label(address, 3) && self.suspects.note(address, 2),
-            _ => self.suspects.above == label(address, 4) && self.suspects.note(address, 3),
+        let (table, level) = lowest(&mut self.ept.tree, &self.ept.format, address);
+        let format = &self.ept.format;
+        let taken = match level {
+            1 => {
+                let leaf = take_leaf::<1, H>(format, table, address).map(|(leaf, _)| leaf);
+                self.noted::<1>(address, leaf)
+            }
+            2 => {
+                let leaf = take_leaf::<2, H>(format, table, address).map(|(leaf, _)| leaf);
+                self.noted::<2>(address, leaf)
+            }
+            3 => {
+                let leaf = take_leaf::<3, H>(format, table, address).map(|(leaf, _)| leaf);
+                self.noted::<3>(address, leaf)
+            }
+            _ => None,
         };
-        if !noted {
-            self.suspect_elsewhere(address, leaf.level());
+        taken.ok_or_else(|| self.ept.no_page(guest))
+    }
+
+    /// Notes the table that a leaf was taken out of.
+    #[inline(always)]
+    fn noted<const LEVEL: u32>(&mut self, address: u64, leaf: Option<EptLeaf>) -> Option<EptLeaf> {
+        let (leaf, suspects) = (leaf?, &self.suspects);
+        if suspects.above != label(address, LEVEL + 1) || !suspects.has(address, LEVEL) {
+            self.suspect(address, LEVEL);
         }
-        Ok(leaf)
+        Some(leaf)
     }
 
     /// As [`Ept::unmap_range`].
@@ -232,13 +255,20 @@ impl<H: FrameHal> EptSession<'_, H> {
         self.retired.append(retired);
     }
 
-    /// Looks whether the tables that were noted are empty, and begins with another.
+    /// Notes a table. Where others were noted that lie below another table, it first looks whether those are empty.
     #[cold]
     #[inline(never)]
-    fn suspect_elsewhere(&mut self, address: u64, level: u32) {
-        self.settle();
-        self.suspects.above = label(address, level + 1);
+    fn suspect(&mut self, address: u64, level: u32) {
+        let above = label(address, level + 1);
+        if self.suspects.above != above {
+            self.settle();
+            self.suspects.above = above;
+        }
         self.suspects.note(address, level);
+        self.needed = true;
+        if level == 1 {
+            no_longer_full(&mut self.ept.tree, &self.ept.format, address);
+        }
     }
 
     /// Unlinks the tables that were noted and are empty.
@@ -247,11 +277,8 @@ impl<H: FrameHal> EptSession<'_, H> {
             return;
         }
         let suspects = mem::replace(&mut self.suspects, Suspects::NONE);
-        let level = (suspects.above & 7) as u32 - 1;
         for address in suspects.addresses() {
-            if self.ept.is_empty_at(address, level) {
-                self.retired.append(self.ept.prune(address));
-            }
+            self.retired.append(self.ept.prune(address));
         }
     }
 }

@@ -1,32 +1,35 @@
 //! Looking up again and again in one part of the guest: a view.
 //!
 //! The tables at the top are the same for all of a guest's memory: below 512 GiB, one entry of level 4; for a small guest,
-//! or a device, one of level 3 as well. A view walks to where they end once, and each lookup starts there. It borrows the
-//! tables, so nothing changes under it but accessed and dirty flags.
+//! or a device, one of level 3 as well. A view walks to where they end once, and each lookup starts there. A part that
+//! crosses one border of 512 GiB has two such places. It borrows the tables, so nothing changes under it but accessed and dirty flags.
 
 use core::fmt;
 
 use frame_core::{FrameHal, TableRef};
 
-use super::entry::index;
-use super::lookup::{below_2, below_3, required, translation};
+use super::entry::{index, shift, slot_mask};
+use super::lookup::{below_2, below_3, readable, required, translation};
 use super::{Ept, EptAccess, EptError, EptFault, EptLeaf, EptTranslation};
 use crate::{GuestPhysAddr, GuestRange};
 
 /// Lookups in a part of the guest: see [`Ept::view`].
 pub struct EptView<'a, H: FrameHal> {
     ept: &'a Ept<H>,
-    /// The table that all lookups in the part go through: of level 2 or 3.
+    /// The table that all lookups in the part go through, of level 2 or 3; where the part crosses a border of 512 GiB,
+    /// that of level 3 before it.
     table: TableRef<'a, H>,
+    /// The table of level 3 behind the border, and the border.
+    beyond: Option<(TableRef<'a, H>, u64)>,
     level: u32,
     first: u64,
-    /// Bytes of the part, less 1; none is in it where there is no such table, or where an entry was edited.
-    reach: Option<u64>,
+    /// Bytes of the part; 0 where there is no such table, or where an entry was edited.
+    bytes: u64,
 }
 
 impl<H: FrameHal> Ept<H> {
-    /// A view of a part of the guest, in which lookups are faster: by one table where it does not cross a border of
-    /// 512 GiB, by two where it does not cross one of 1 GiB. Addresses beyond are looked up as well, as without a view.
+    /// A view of a part of the guest, in which lookups are faster: by one table where it crosses no more than one
+    /// border of 512 GiB, by two where it does not cross one of 1 GiB. Addresses beyond are looked up as well, as without a view.
     ///
     /// ```
     /// # use frame_core::FrameHal;
@@ -47,21 +50,37 @@ impl<H: FrameHal> Ept<H> {
             table = child;
             level -= 1;
         }
-        let reach = if level <= 3 && !self.edited { Some(last - first) } else { None };
-        Ok(EptView { ept: self, table, level, first, reach })
+        let mut beyond = None;
+        if level > 3 && first >> shift(4) == (last >> shift(4)).wrapping_sub(1) {
+            if let (Some(before), Some(behind)) = (self.region(first), self.region(last)) {
+                (table, level, beyond) = (before, 3, Some((behind, last & !slot_mask(4))));
+            }
+        }
+        let bytes = if level <= 3 && !self.edited { last - first + 1 } else { 0 };
+        Ok(EptView { ept: self, table, beyond, level, first, bytes })
+    }
+
+    /// The table of level 3 for an address.
+    fn region(&self, address: u64) -> Option<TableRef<'_, H>> {
+        let mut table = self.tree.words();
+        for level in (4..=self.levels()).rev() {
+            table = table.child(index(address, level))?;
+        }
+        Some(table)
     }
 }
 
 impl<H: FrameHal> EptView<'_, H> {
     /// As [`Ept::query`].
-    #[inline]
+    #[inline(always)]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let address = guest.as_u64();
-        if !self.holds(address) {
-            return self.query_beyond(guest);
+        if self.holds(address) {
+            if let Some(leaf) = self.descend(address, &readable(address)) {
+                return Some(leaf);
+            }
         }
-        let format = &self.ept.format;
-        self.descend(address, &|word, level| format.leaf(address, level, word))
+        self.query_beyond(guest)
     }
 
     /// As [`Ept::translate`].
@@ -95,12 +114,18 @@ impl<H: FrameHal> EptView<'_, H> {
 
     #[inline(always)]
     fn holds(&self, address: u64) -> bool {
-        self.reach.is_some_and(|reach| address.wrapping_sub(self.first) <= reach)
+        address.wrapping_sub(self.first) < self.bytes
     }
 
     #[inline(always)]
     fn descend<T>(&self, address: u64, leaf: &impl Fn(u64, u32) -> Option<T>) -> Option<T> {
-        if self.level == 2 { below_2(self.table, address, leaf) } else { below_3(self.table, address, leaf) }
+        match self.beyond {
+            Some((table, border)) => {
+                below_3(if address < border { self.table } else { table }, address, leaf)
+            }
+            None if self.level == 2 => below_2(self.table, address, leaf),
+            None => below_3(self.table, address, leaf),
+        }
     }
 }
 
@@ -118,7 +143,7 @@ impl<H: FrameHal> fmt::Debug for EptView<'_, H> {
             .field("ept", &self.ept.pointer())
             .field("level", &self.level)
             .field("first", &format_args!("{:#x}", self.first))
-            .field("reach", &self.reach)
+            .field("bytes", &self.bytes)
             .finish()
     }
 }
