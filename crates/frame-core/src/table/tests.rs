@@ -173,7 +173,7 @@ fn the_base_lies_at_the_marked_table_or_above_it() {
     drop(tree.walk().mark(9).unlink(3, 0).unwrap());
     assert_eq!((tree.base_label(), tree.label()), (0, 9));
     assert_eq!(tree.walk_from_base().words().word(3), 0);
-    drop(tree.words_mut());
+    tree.unmark();
     assert_eq!((tree.base_label(), tree.label()), (0, 0));
 }
 
