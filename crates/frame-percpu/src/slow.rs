@@ -47,21 +47,23 @@ impl<A: FrameAllocator, C: PinCpu, P: Policy> PerCpu<'_, A, C, P> {
         start: PhysAddr,
         layout: FrameLayout,
     ) -> Result<(), DeallocError> {
-        if layout.is_single() && !P::TRUSTS {
-            // SAFETY: the caller's promise for the layout is the promise for one frame.
-            return unsafe { self.dealloc_frame(start) };
+        if layout.is_single() {
+            if !P::TRUSTS {
+                // SAFETY: the caller's promise for the layout is the promise for one frame.
+                return unsafe { self.dealloc_frame(start) };
+            }
+            // The hit path has tried already.
+            let (cpu, _pin) = self.cpus.pin();
+            // SAFETY: pinned as `cpu`; the pin is dropped after `owned`. The caller owns the frame.
+            return unsafe {
+                match self.at_hand(cpu) {
+                    Some(owned) => self.dealloc_elsewhere(owned, cpu, start),
+                    None => self.dealloc_bypass(cpu, start),
+                }
+            };
         }
         if P::TRUSTS {
             let (cpu, _pin) = self.cpus.pin();
-            if layout.is_single() {
-                // SAFETY: pinned as `cpu`; the pin is dropped after `owned`. The caller owns the frame.
-                return unsafe {
-                    match self.at_hand(cpu) {
-                        Some(owned) => self.dealloc_elsewhere(owned, cpu, start),
-                        None => self.dealloc_bypass(cpu, start),
-                    }
-                };
-            }
             // SAFETY: pinned as `cpu` until the end of the block.
             if let (Some(order), (_, Some(mut owned))) = (Order::of(layout), unsafe { self.enter(cpu) }) {
                 if owned.look_around(&self.backend, order) && owned.push_run(order, start) {

@@ -24,17 +24,16 @@ impl<const N: usize> Registry<'_, N> {
     pub(crate) fn give_many(&self, frames: &[PhysAddr]) -> Result<(), DeallocError> {
         let (mut rest, mut result) = (frames, Ok(()));
         while let Some((&addr, others)) = rest.split_first() {
-            let region = self.find(Frame::of(addr)).filter(|_| addr.as_usize() % FRAME_SIZE == 0);
-            rest = match region {
-                Some(region) => region.give_many(rest, &mut result),
-                None => {
-                    let misaligned = addr.as_usize() % FRAME_SIZE != 0;
-                    let kind =
-                        if misaligned { DeallocErrorKind::Misaligned } else { DeallocErrorKind::NotManaged };
-                    result = result.and(Err(DeallocError::new(addr, kind)));
-                    others
-                }
+            let refusal = if addr.as_usize() % FRAME_SIZE != 0 {
+                DeallocErrorKind::Misaligned
+            } else if let Some(region) = self.find(Frame::of(addr)) {
+                rest = region.give_many(rest, &mut result);
+                continue;
+            } else {
+                DeallocErrorKind::NotManaged
             };
+            result = result.and(Err(DeallocError::new(addr, refusal)));
+            rest = others;
         }
         result
     }

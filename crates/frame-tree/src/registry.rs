@@ -15,7 +15,7 @@ use frame_core::{FrameRange, RegionError};
 use crate::{
     geometry::{Frame, Frames},
     region::Region,
-    sync::{AcqRel, Acquire, AtomicBool, AtomicUsize, Relaxed, Release},
+    sync::{AcqRel, Acquire, AtomicBool, AtomicUsize, Relaxed, Release, const_unless_loom},
 };
 
 /// Index of a slot, counted from 1; 0 is the end of the list.
@@ -49,9 +49,9 @@ pub(crate) struct Registry<'m, const N: usize> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SlotIndex(pub(crate) usize);
 
-macro_rules! constructor {
-    ($($const:ident)?) => {
-        pub(crate) $($const)? fn new() -> Self {
+impl Slot<'_> {
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
             Self {
                 claimed: AtomicBool::new(false),
                 linked: AtomicBool::new(false),
@@ -59,14 +59,7 @@ macro_rules! constructor {
                 region: UnsafeCell::new(None),
             }
         }
-    };
-}
-
-impl Slot<'_> {
-    #[cfg(not(loom))]
-    constructor!(const);
-    #[cfg(loom)]
-    constructor!();
+    }
 }
 
 impl<'m, const N: usize> Registry<'m, N> {

@@ -202,9 +202,9 @@ impl<const N: usize> Registry<'_, N> {
     pub(crate) fn pick(&self, shard: &Shard, watermark: &Watermark, sink: &mut Sink<'_>) -> Option<Picked> {
         for zone in zones(Frames::ALL) {
             let zone = zone.whole_blocks();
+            let (near, kept) = (watermark.near_in(zone), watermark.kept_in(zone));
             for (slot, region) in self.iter() {
                 let Some(scope) = region.scope(zone) else { continue };
-                let (near, kept) = (watermark.near_in(zone), watermark.kept_in(zone));
                 let picked = scope.pick(shard.home(), region.scope(near), region.scope(kept), sink);
                 let Some((block, row, picked)) = picked else { continue };
                 block.group.set_home(block.bit, shard.home());

@@ -12,7 +12,7 @@ use crate::{
     shard::{Shard, Shards},
     single::{Picked, Sink},
     storage::Shape,
-    sync::{AtomicUsize, Relaxed},
+    sync::{AtomicUsize, Relaxed, const_unless_loom},
     watermark::Watermark,
 };
 
@@ -65,25 +65,15 @@ impl<const REGIONS: usize> Default for Tree<'_, REGIONS> {
 }
 
 impl<'m, const REGIONS: usize> Tree<'m, REGIONS> {
-    /// A tree without regions: it answers `NoMemory`.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            regions: Registry::new(),
-            shards: Shards::new(),
-            watermark: Watermark::new(),
-            offline: AtomicUsize::new(0),
-        }
-    }
-
-    /// A tree without regions: it answers `NoMemory`.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            regions: Registry::new(),
-            shards: Shards::new(),
-            watermark: Watermark::new(),
-            offline: AtomicUsize::new(0),
+    const_unless_loom! {
+        /// A tree without regions: it answers `NoMemory`.
+        pub fn new() -> Self {
+            Self {
+                regions: Registry::new(),
+                shards: Shards::new(),
+                watermark: Watermark::new(),
+                offline: AtomicUsize::new(0),
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     geometry::{BLOCK_FRAMES, Block, Blocks, Frame, Frames, GROUP_BLOCKS, Group},
     region::Region,
     registry::Registry,
-    sync::{AtomicUsize, Relaxed},
+    sync::{AtomicUsize, Relaxed, const_unless_loom},
     zone::zones,
 };
 
@@ -50,14 +50,10 @@ struct Mark {
 }
 
 impl Mark {
-    #[cfg(not(loom))]
-    const fn new() -> Self {
-        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(usize::MAX) }
-    }
-
-    #[cfg(loom)]
-    fn new() -> Self {
-        Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(usize::MAX) }
+    const_unless_loom! {
+        fn new() -> Self {
+            Self { low: AtomicUsize::new(usize::MAX), high: AtomicUsize::new(usize::MAX) }
+        }
     }
 
     #[inline(always)]
@@ -76,25 +72,15 @@ impl Mark {
 }
 
 impl Watermark {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        Self {
-            used: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            kept: Mark::new(),
-            near: Mark::new(),
-        }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        Self {
-            used: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            kept: Mark::new(),
-            near: Mark::new(),
+    const_unless_loom! {
+        pub(crate) fn new() -> Self {
+            Self {
+                used: AtomicUsize::new(0),
+                most: AtomicUsize::new(0),
+                next: AtomicUsize::new(0),
+                kept: Mark::new(),
+                near: Mark::new(),
+            }
         }
     }
 
