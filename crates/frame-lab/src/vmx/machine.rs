@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) enum Memory {
     // In this order of fields, the tables are dropped before the memory.
-    Ept { ept: Ept<LabHal>, ram: GuestMemory<LabHal> },
+    Ept { ept: Box<Ept<LabHal>>, ram: GuestMemory<LabHal> },
     Shadow(Shadow),
 }
 
@@ -295,7 +295,7 @@ fn ept_memory(
         }
         Ok::<_, EptError>(ept)
     })?;
-    Ok(Memory::Ept { ept, ram })
+    Ok(Memory::Ept { ept: Box::new(ept), ram })
 }
 
 fn shadow_memory(
