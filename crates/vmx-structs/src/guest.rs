@@ -141,13 +141,14 @@ impl core::error::Error for GuestRangeError {}
 
 /// The size of a page that an EPT entry maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
 pub enum PageSize {
     /// 4 KiB, by an entry of a page table (level 1).
-    Size4K,
+    Size4K = 1 << 12,
     /// 2 MiB, by an entry of a page directory (level 2).
-    Size2M,
+    Size2M = 1 << 21,
     /// 1 GiB, by an entry of a page-directory-pointer table (level 3).
-    Size1G,
+    Size1G = 1 << 30,
 }
 
 impl PageSize {
@@ -157,7 +158,7 @@ impl PageSize {
     /// Bytes.
     #[inline]
     pub const fn bytes(self) -> u64 {
-        1 << (12 + 9 * (self.level() - 1))
+        self as u64
     }
 
     /// Frames of 4 KiB.

@@ -31,7 +31,17 @@ fn compare(ept: &Ept<Hal>, ranges: &[GuestRange]) {
     for &range in ranges {
         let view = ept.view(range).unwrap();
         for address in edges.iter().flat_map(|&edge: &u64| [edge.wrapping_sub(1), edge, edge + 0x1234]) {
-            assert_eq!(view.query(gpa(address)), ept.query(gpa(address)), "{address:#x} in {view:?}");
+            let leaf = ept.query(gpa(address));
+            let listed = ept.leaves().find(|leaf| {
+                let start = leaf.guest().as_u64();
+                (start..start + leaf.size().bytes()).contains(&address)
+            });
+            assert_eq!(leaf, listed, "{address:#x}");
+            assert_eq!(view.query(gpa(address)), leaf, "{address:#x} in {view:?}");
+            if let Some(leaf) = leaf {
+                let offset = address - leaf.guest().as_u64();
+                assert_eq!(leaf.host_at(gpa(address)), leaf.host() + offset as usize, "{address:#x}");
+            }
             for access in accesses {
                 let seen = ept.translate(gpa(address), access);
                 assert_eq!(view.translate(gpa(address), access), seen, "{address:#x} in {view:?}");
@@ -80,14 +90,25 @@ fn a_view_gives_what_the_tables_give() {
                 }
             }
             if config.execute_only() {
-                map(&mut ept, 1024 * G - 4096, 1, EptAttributes::RAM.with_flags(EptFlags::EXECUTE));
+                let kind = EptAttributes::RAM.with_flags(EptFlags::EXECUTE);
+                map(&mut ept, 1024 * G - 4096, 1, kind);
+                for (at, size) in [(2 * M, PageSize::Size2M), (3 * G, PageSize::Size1G)] {
+                    if config.supports(size) {
+                        ept.unmap_range(range(at, size.bytes())).unwrap().waive();
+                        ept.map(gpa(at), PhysAddr::from(8 << 30), size, kind).unwrap();
+                    }
+                }
             }
             compare(&ept, &ranges);
-            // An entry on the way that allows less, and one that is none.
+            // An entry on the way that allows less, one that is none, and a leaf that has lost its size.
             ept.edit_entry(gpa(0), 3, |word| word & !2).unwrap().waive();
             compare(&ept, &ranges);
             ept.edit_entry(gpa(0), 2, |word| word | 0x40).unwrap().waive();
             compare(&ept, &ranges);
+            if config.supports(PageSize::Size1G) {
+                ept.edit_entry(gpa(2 * G), 3, |word| word & !0x80).unwrap().waive();
+                compare(&ept, &ranges);
+            }
             assert!(ept.view(range(0, 1 << 57)).is_ok() == (config.guest_width() == 57));
         });
     }

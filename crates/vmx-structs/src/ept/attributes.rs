@@ -69,23 +69,6 @@ impl EptMemoryType {
         }
     }
 
-    /// Whether a leaf has a type that there is, in bits 5:3.
-    #[inline]
-    pub(crate) const fn is_in(word: u64) -> bool {
-        // A bit for each value of bits 5:0, of which 2:0 do not count: so that the word need not be shifted first.
-        const THERE_ARE: u64 = {
-            let (mut set, mut low) = (0, 0);
-            while low < 64 {
-                if EptMemoryType::from_number((low >> 3) as u8).is_some() {
-                    set |= 1 << low;
-                }
-                low += 1;
-            }
-            set
-        };
-        THERE_ARE >> (word & 63) & 1 != 0
-    }
-
     /// Of its number; `None` for a reserved one.
     #[inline]
     pub const fn from_number(number: u8) -> Option<Self> {

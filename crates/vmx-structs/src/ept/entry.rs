@@ -2,7 +2,7 @@
 //!
 //! Levels count from 1 (page table) to 4 or 5 (the highest). A slot of level `l` translates `4096 * 512^(l-1)` bytes.
 
-use core::{fmt, num::NonZeroU64};
+use core::fmt;
 
 use frame_core::{FrameHal, PhysAddr, TableRef};
 
@@ -100,36 +100,35 @@ pub(super) const fn is_whole(first: u64, last: u64, level: u32) -> bool {
 /// A page that is mapped: a leaf of the tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct EptLeaf {
-    /// The first guest address of the page, and in its low bits, which are 0, the level: so a leaf, or none, is two words.
-    place: NonZeroU64,
+    /// The first guest address of the page.
+    guest: u64,
     word: u64,
+    size: PageSize,
 }
 
 impl EptLeaf {
     /// A leaf of this level whose slot holds the address `guest`; `None` for a level that has none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(guest: u64, level: u32, word: u64) -> Option<Self> {
-        if level > 3 {
-            return None;
-        }
-        Some(Self { place: NonZeroU64::new(guest & !slot_mask(level) | u64::from(level))?, word })
+        Some(Self::of(guest, PageSize::of_level(level)?, word))
     }
 
-    #[inline]
-    pub(super) const fn level(&self) -> u32 {
-        (self.place.get() & 3) as u32
+    /// A leaf that maps the page of this size that holds the address `guest`.
+    #[inline(always)]
+    pub(super) const fn of(guest: u64, size: PageSize, word: u64) -> Self {
+        Self { guest: guest & !(size.bytes() - 1), word, size }
     }
 
     /// Its index in its table.
     #[inline]
     pub(super) const fn index(&self) -> usize {
-        index(self.place.get(), self.level())
+        index(self.guest, self.size.level())
     }
 
     /// The first guest-physical address of the page.
     #[inline]
     pub const fn guest(&self) -> GuestPhysAddr {
-        GuestPhysAddr::new(self.place.get() & !3)
+        GuestPhysAddr::new(self.guest)
     }
 
     /// The first host-physical address of the page.
@@ -141,18 +140,14 @@ impl EptLeaf {
     /// The host-physical address of a guest-physical address in this page.
     #[inline]
     pub fn host_at(&self, guest: GuestPhysAddr) -> PhysAddr {
-        let offset = guest.as_u64().wrapping_sub(self.guest().as_u64());
-        PhysAddr::from((self.word & ADDRESS).wrapping_add(offset) as usize)
+        let offset = guest.as_u64() & (self.size.bytes() - 1);
+        PhysAddr::from((self.word & ADDRESS | offset) as usize)
     }
 
     /// The size of the page.
     #[inline]
     pub const fn size(&self) -> PageSize {
-        match self.level() {
-            1 => PageSize::Size4K,
-            2 => PageSize::Size2M,
-            _ => PageSize::Size1G,
-        }
+        self.size
     }
 
     /// Permissions and the rest, without the memory type.
@@ -186,7 +181,7 @@ impl EptLeaf {
     }
 
     pub(super) const fn last(&self) -> u64 {
-        self.guest().as_u64() + slot_mask(self.level())
+        self.guest + (self.size.bytes() - 1)
     }
 }
 

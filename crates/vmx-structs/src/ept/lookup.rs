@@ -10,9 +10,9 @@
 //! entries on the way: the next change in the same 512 GiB, or the same gibibyte, need not walk to there. Their labels are
 //! the first address that the table serves, and in the low bits the level.
 
-use frame_core::{FrameHal, FrameTree, PhysAddr, TableMut, TableRef, TableWalk};
+use frame_core::{FrameHal, FrameTree, PhysAddr, TableEntry, TableMut, TableRef, TableWalk};
 
-use super::entry::{ADDRESS, FULL, index, leaf_word, slot_mask};
+use super::entry::{ADDRESS, FULL, index, slot_mask};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -23,11 +23,24 @@ impl<H: FrameHal> Ept<H> {
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let (address, format) = (guest.as_u64(), &self.format);
+        if address >= self.plain {
+            return self.query_closely(address);
+        }
+        below_4(self.tree.words(), address, &|word, size| {
+            if format.is_present(word) { Some(EptLeaf::of(address, size, word)) } else { None }
+        })
+    }
+
+    /// As [`query`](Self::query), in trees with 5 levels and those in which an entry was edited as well.
+    #[cold]
+    #[inline(never)]
+    fn query_closely(&self, address: u64) -> Option<EptLeaf> {
+        let format = &self.format;
         let mut table = self.tree.words();
         if address >= format.near {
             table = table.child(format.far_index(address)?)?;
         }
-        below_4(table, address, &|word, level| format.leaf(address, level, word))
+        below_4(table, address, &|word, size| format.leaf(address, size.level(), word))
     }
 
     /// The translation, if all is as it mostly is: no entry was edited, so those on the way allow everything, and a leaf
@@ -43,7 +56,7 @@ impl<H: FrameHal> Ept<H> {
             table = table.child(format.far_index(address)?)?;
         }
         let required = required(&self.config, access);
-        below_4(table, address, &|word, level| translation(address, word, level, required))
+        below_4(table, address, &|word, size| translation(address, word, size, required))
     }
 
     /// The lowest table that holds all of `first..=last`, and its level.
@@ -62,27 +75,29 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// Goes down from a table of level 4 to the entry that maps the page of an address, or does not: `leaf` gets it, with its
-/// level.
+/// Goes down from a table of level 4 to the entry for an address that owns no table: `leaf` gets its word, and the size of
+/// what it maps, if it maps something. Where no entry was edited, it does if it is present.
 #[inline(always)]
 pub(super) fn below_4<T, H: FrameHal>(
     table: TableRef<'_, H>,
     address: u64,
-    leaf: &impl Fn(u64, u32) -> Option<T>,
+    leaf: &impl Fn(u64, PageSize) -> Option<T>,
 ) -> Option<T> {
-    below_3(table.child(index(address, 4))?, address, leaf)
+    let table = table.child(index(address, 4))?;
+    below_3(table.entry(index(address, 3)), address, leaf)
 }
 
-/// As [`below_4`], from a table of level 3.
+/// As [`below_4`], from an entry of level 3.
 #[inline(always)]
 pub(super) fn below_3<T, H: FrameHal>(
-    table: TableRef<'_, H>,
+    entry: TableEntry<'_, H>,
     address: u64,
-    leaf: &impl Fn(u64, u32) -> Option<T>,
+    leaf: &impl Fn(u64, PageSize) -> Option<T>,
 ) -> Option<T> {
-    let entry = table.entry(index(address, 3));
-    let Some(table) = entry.child() else { return leaf(entry.word(), 3) };
-    below_2(table, address, leaf)
+    match entry.child() {
+        Some(table) => below_2(table, address, leaf),
+        None => leaf(entry.word(), PageSize::Size1G),
+    }
 }
 
 /// As [`below_4`], from a table of level 2.
@@ -90,19 +105,20 @@ pub(super) fn below_3<T, H: FrameHal>(
 pub(super) fn below_2<T, H: FrameHal>(
     table: TableRef<'_, H>,
     address: u64,
-    leaf: &impl Fn(u64, u32) -> Option<T>,
+    leaf: &impl Fn(u64, PageSize) -> Option<T>,
 ) -> Option<T> {
     let entry = table.entry(index(address, 2));
-    let Some(table) = entry.child() else { return leaf(entry.word(), 2) };
-    leaf(table.word(index(address, 1)), 1)
+    match entry.child() {
+        Some(table) => leaf(table.word(index(address, 1)), PageSize::Size4K),
+        None => leaf(entry.word(), PageSize::Size2M),
+    }
 }
 
-/// What an entry of level 1, 2 or 3 makes of an address, if it maps a page that can be read, as most do.
+/// The page that a word from [`below_4`] maps, if it can be read, as most can.
 #[inline(always)]
-pub(super) fn readable(address: u64) -> impl Fn(u64, u32) -> Option<EptLeaf> {
-    move |word, level| {
-        let required = leaf_word(EptFlags::READ.bits(), 0, level);
-        if word & required == required { EptLeaf::new(address, level, word) } else { None }
+pub(super) fn readable(address: u64) -> impl Fn(u64, PageSize) -> Option<EptLeaf> {
+    move |word, size| {
+        if word & EptFlags::READ.bits() != 0 { Some(EptLeaf::of(address, size, word)) } else { None }
     }
 }
 
@@ -112,16 +128,15 @@ pub(super) fn required(config: &EptConfig, access: EptAccess) -> u64 {
     (needed(config, access) | EptFlags::READ).bits()
 }
 
-/// What an entry of level 1, 2 or 3 makes of an address, if it is a leaf that allows what is required.
+/// What a word from [`below_4`] makes of an address, if it allows what is required.
 #[inline(always)]
-pub(super) fn translation(address: u64, word: u64, level: u32, required: u64) -> Option<EptTranslation> {
-    let required = leaf_word(required, 0, level);
-    if word & required != required || !EptMemoryType::is_in(word) {
+pub(super) fn translation(address: u64, word: u64, size: PageSize, required: u64) -> Option<EptTranslation> {
+    if word & required != required {
         return None;
     }
     Some(EptTranslation {
-        host: PhysAddr::from((word & ADDRESS | address & slot_mask(level)) as usize),
-        size: PageSize::of_level(level)?,
+        host: PhysAddr::from((word & ADDRESS | address & (size.bytes() - 1)) as usize),
+        size,
         flags: EptFlags::from_bits_truncate(word),
         memory_type: EptMemoryType::in_leaf(word),
     })

@@ -1,30 +1,33 @@
 //! Looking up again and again in one part of the guest: a view.
 //!
 //! The tables at the top are the same for all of a guest's memory: below 512 GiB, one entry of level 4; for a small guest,
-//! or a device, one of level 3 as well. A view walks to where they end once, and each lookup starts there. A part that
-//! crosses one border of 512 GiB has two such places. It borrows the tables, so nothing changes under it but accessed and dirty flags.
+//! or a device, one of level 3 as well. A view walks to where they end once, and each lookup starts there. It borrows the
+//! tables, so nothing changes under it but accessed and dirty flags.
 
 use core::fmt;
 
 use frame_core::{FrameHal, TableRef};
 
-use super::entry::{index, shift, slot_mask};
+use super::entry::{index, slot_mask};
 use super::lookup::{below_2, below_3, readable, required, translation};
-use super::{Ept, EptAccess, EptError, EptFault, EptLeaf, EptTranslation};
-use crate::{GuestPhysAddr, GuestRange};
+use super::{Ept, EptAccess, EptError, EptFault, EptFlags, EptLeaf, EptTranslation};
+use crate::{GuestPhysAddr, GuestRange, PageSize};
 
 /// Lookups in a part of the guest: see [`Ept::view`].
 pub struct EptView<'a, H: FrameHal> {
     ept: &'a Ept<H>,
-    /// The table that all lookups in the part go through, of level 2 or 3; where the part crosses a border of 512 GiB,
-    /// that of level 3 before it.
-    table: TableRef<'a, H>,
-    /// The table of level 3 behind the border, and the border.
-    beyond: Option<(TableRef<'a, H>, u64)>,
-    level: u32,
+    start: Start<'a, H>,
     first: u64,
-    /// Bytes of the part; 0 where there is no such table, or where an entry was edited.
+    /// Bytes of the part; 0 where there are no such tables, or where an entry was edited.
     bytes: u64,
+}
+
+/// Where lookups start.
+enum Start<'a, H: FrameHal> {
+    /// In a table of level 2.
+    Directory(TableRef<'a, H>),
+    /// In a table of level 3: one for addresses before the border, one for those behind it.
+    Regions(TableRef<'a, H>, u64, TableRef<'a, H>),
 }
 
 impl<H: FrameHal> Ept<H> {
@@ -44,20 +47,22 @@ impl<H: FrameHal> Ept<H> {
     /// The range is too wide.
     pub fn view(&self, range: GuestRange) -> Result<EptView<'_, H>, EptError> {
         let (first, last) = self.config.span(range)?;
-        let (mut table, mut level) = (self.tree.words(), self.levels());
-        while level > 2 && index(first, level) == index(last, level) {
-            let Some(child) = table.child(index(first, level)) else { break };
-            table = child;
-            level -= 1;
-        }
-        let mut beyond = None;
-        if level > 3 && first >> shift(4) == (last >> shift(4)).wrapping_sub(1) {
-            if let (Some(before), Some(behind)) = (self.region(first), self.region(last)) {
-                (table, level, beyond) = (before, 3, Some((behind, last & !slot_mask(4))));
+        let border = last & !slot_mask(4);
+        let start = match (self.region(first), self.region(last)) {
+            (Some(table), _) if first >= border => match table.child(index(first, 3)) {
+                Some(directory) if index(first, 3) == index(last, 3) => Some(Start::Directory(directory)),
+                _ => Some(Start::Regions(table, u64::MAX, table)),
+            },
+            (Some(before), Some(behind)) if border - first <= slot_mask(4) + 1 => {
+                Some(Start::Regions(before, border, behind))
             }
-        }
-        let bytes = if level <= 3 && !self.edited { last - first + 1 } else { 0 };
-        Ok(EptView { ept: self, table, beyond, level, first, bytes })
+            _ => None,
+        };
+        let (start, bytes) = match start {
+            Some(start) if !self.edited => (start, last - first + 1),
+            _ => (Start::Directory(self.tree.words()), 0),
+        };
+        Ok(EptView { ept: self, start, first, bytes })
     }
 
     /// The table of level 3 for an address.
@@ -75,12 +80,10 @@ impl<H: FrameHal> EptView<'_, H> {
     #[inline(always)]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
         let address = guest.as_u64();
-        if self.holds(address) {
-            if let Some(leaf) = self.descend(address, &readable(address)) {
-                return Some(leaf);
-            }
+        match self.descend(address, &readable(address)) {
+            None => query_beyond(self.ept, guest),
+            leaf => leaf,
         }
-        self.query_beyond(guest)
     }
 
     /// As [`Ept::translate`].
@@ -90,43 +93,49 @@ impl<H: FrameHal> EptView<'_, H> {
     #[inline]
     pub fn translate(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
         let address = guest.as_u64();
-        if self.holds(address) {
-            let required = required(&self.ept.config, access);
-            let seen = self.descend(address, &|word, level| translation(address, word, level, required));
-            if let Some(translation) = seen {
-                return Ok(translation);
-            }
-        }
-        self.translate_beyond(guest, access)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn query_beyond(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
-        self.ept.query(guest)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn translate_beyond(&self, guest: GuestPhysAddr, access: EptAccess) -> Result<EptTranslation, EptFault> {
-        self.ept.translate(guest, access)
-    }
-
-    #[inline(always)]
-    fn holds(&self, address: u64) -> bool {
-        address.wrapping_sub(self.first) < self.bytes
-    }
-
-    #[inline(always)]
-    fn descend<T>(&self, address: u64, leaf: &impl Fn(u64, u32) -> Option<T>) -> Option<T> {
-        match self.beyond {
-            Some((table, border)) => {
-                below_3(if address < border { self.table } else { table }, address, leaf)
-            }
-            None if self.level == 2 => below_2(self.table, address, leaf),
-            None => below_3(self.table, address, leaf),
+        let required = required(&self.ept.config, access);
+        match self.descend(address, &|word, size| translation(address, word, size, required)) {
+            None => translate_beyond(self.ept, guest, access),
+            Some(translation) => Ok(translation),
         }
     }
+
+    /// Goes down to the word that maps the page of an address, from where lookups start, if they do for this one.
+    #[inline(always)]
+    fn descend<T>(&self, address: u64, leaf: &impl Fn(u64, PageSize) -> Option<T>) -> Option<T> {
+        if address.wrapping_sub(self.first) >= self.bytes {
+            return None;
+        }
+        match self.start {
+            Start::Directory(table) => below_2(table, address, leaf),
+            Start::Regions(before, border, behind) => {
+                let entry = if address < border { before } else { behind }.entry(index(address, 3));
+                // What is to be looked up mostly is there, and can be read: this is where it is known first.
+                if entry.word() & EptFlags::READ.bits() == 0 {
+                    return None;
+                }
+                below_3(entry, address, leaf)
+            }
+        }
+    }
+}
+
+// These take no view, so that it may lie in registers.
+
+#[cold]
+#[inline(never)]
+fn query_beyond<H: FrameHal>(ept: &Ept<H>, guest: GuestPhysAddr) -> Option<EptLeaf> {
+    ept.query(guest)
+}
+
+#[cold]
+#[inline(never)]
+fn translate_beyond<H: FrameHal>(
+    ept: &Ept<H>,
+    guest: GuestPhysAddr,
+    access: EptAccess,
+) -> Result<EptTranslation, EptFault> {
+    ept.translate(guest, access)
 }
 
 impl<H: FrameHal> Clone for EptView<'_, H> {
@@ -137,11 +146,18 @@ impl<H: FrameHal> Clone for EptView<'_, H> {
 
 impl<H: FrameHal> Copy for EptView<'_, H> {}
 
+impl<H: FrameHal> Clone for Start<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: FrameHal> Copy for Start<'_, H> {}
+
 impl<H: FrameHal> fmt::Debug for EptView<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EptView")
             .field("ept", &self.ept.pointer())
-            .field("level", &self.level)
             .field("first", &format_args!("{:#x}", self.first))
             .field("bytes", &self.bytes)
             .finish()
