@@ -242,11 +242,7 @@ impl Tables for Peer {
 
     #[inline(never)]
     fn map(&mut self, pages: &[Page], size: PageSize) {
-        let size = match size {
-            PageSize::Size4K => PeerSize::Size4K,
-            PageSize::Size2M => PeerSize::Size2M,
-            PageSize::Size1G => PeerSize::Size1G,
-        };
+        let size = peer_size(size);
         let mut cursor = self.0.cursor();
         for &(guest, host) in pages {
             cursor.map(virt(guest), host_address(host), size, ALL).expect("vacant");
@@ -309,6 +305,71 @@ impl Tables for Peer {
     fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
         let (host, flags, size) = self.0.query(virt(guest)).ok()?;
         Some((host.as_usize() as u64, size as u64, flags.contains(MappingFlags::WRITE)))
+    }
+}
+
+/// The peer with a cursor for each page, as [`Ours`] has a token for each; the rest as [`Peer`].
+pub(crate) struct PeerAlone(Peer);
+
+impl Tables for PeerAlone {
+    const NAME: &'static str = "page_table_multiarch, alone";
+
+    fn new(flags: bool, span: u64) -> Self {
+        Self(Peer::new(flags, span))
+    }
+
+    #[inline(never)]
+    fn map(&mut self, pages: &[Page], size: PageSize) {
+        let size = peer_size(size);
+        for &(guest, host) in pages {
+            self.0.0.cursor().map(virt(guest), host_address(host), size, ALL).expect("vacant");
+        }
+    }
+
+    #[inline(never)]
+    fn unmap(&mut self, pages: &[Page]) {
+        for &(guest, _) in pages {
+            self.0.0.cursor().unmap(virt(guest)).expect("mapped");
+        }
+    }
+
+    #[inline(never)]
+    fn protect(&mut self, pages: &[Page]) {
+        for &(guest, _) in pages {
+            self.0.0.cursor().protect(virt(guest), MappingFlags::READ).expect("mapped");
+        }
+    }
+
+    fn query(&self, pages: &[Page]) -> u64 {
+        self.0.query(pages)
+    }
+
+    fn translate(&self, pages: &[Page]) -> u64 {
+        self.0.translate(pages)
+    }
+
+    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
+        self.0.map_range(guest, host, bytes);
+    }
+
+    fn unmap_range(&mut self, guest: u64, bytes: u64) {
+        self.0.unmap_range(guest, bytes);
+    }
+
+    fn protect_range(&mut self, guest: u64, bytes: u64) {
+        self.0.protect_range(guest, bytes);
+    }
+
+    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
+        self.0.look(guest)
+    }
+}
+
+fn peer_size(size: PageSize) -> PeerSize {
+    match size {
+        PageSize::Size4K => PeerSize::Size4K,
+        PageSize::Size2M => PeerSize::Size2M,
+        PageSize::Size1G => PeerSize::Size1G,
     }
 }
 

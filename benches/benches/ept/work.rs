@@ -170,6 +170,7 @@ pub(crate) const ROWS: &[Row] = rows! {
     "2M unmap":            Unmap Ascending Size2M 64 * G, true;
     "2M unmap, random":    Unmap Random Size2M 64 * G, true;
     "2M unmap, no flags":   Unmap Ascending Size2M 64 * G, false;
+    "2M unmap, random, no flags": Unmap Random Size2M 64 * G, false;
     "2M query, random":    Query Random Size2M 64 * G, true;
     "2M translate, random": Translate Random Size2M 64 * G, true;
     "1G map":              Map Ascending Size1G T, true;

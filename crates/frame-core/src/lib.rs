@@ -54,7 +54,10 @@ pub use reclaim::{Reclaim, ReclaimHeapFree, Reclaiming};
 pub use stack::FrameStack;
 pub use stats::{FrameStats, FreeRuns};
 #[cfg(target_has_atomic = "64")]
-pub use table::{FrameTable, FrameTree, OwnedWord, PlainWord, TableEntry, TableMut, TableRef, TableWalk};
+pub use table::{
+    FrameTable, FrameTree, OwnedWord, PlainWord, TableEntry, TableMut, TableRef, TableStep, TableWalk,
+    WordMut,
+};
 pub use watermark::CacheWatermark;
 
 pub use axerrno::{AxError, AxResult};

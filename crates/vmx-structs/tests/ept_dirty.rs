@@ -180,8 +180,9 @@ fn entries_can_be_edited_and_nothing_else_falls_over() {
                         continue;
                     }
                     edited.unwrap().waive();
-                    // Of what is held, bit 56 is no part: it marks tables that are full, which none is where entries are edited.
-                    let held = if level > 1 { 0x01ff_ffff_ffff_f000 } else { 0 };
+                    // Bits 56 and 11 are marks of tables that are full, and of those that a session noted: none is so where
+                    // entries are edited.
+                    let held = if level > 1 { 0x01ff_ffff_ffff_f800 } else { 0 };
                     assert_eq!(ept.entry(gpa(0), level).unwrap(), word & !held | linked & held);
                     // The walk has a verdict, and every operation an answer.
                     let _ = ept.translate(gpa(0), EptAccess::READ);

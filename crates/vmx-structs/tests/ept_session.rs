@@ -311,6 +311,36 @@ fn tables_of_a_session_that_was_not_finished_leak_and_never_come_back() {
 }
 
 #[test]
+fn what_a_forgotten_session_left_the_next_one_owes() {
+    for size in PageSize::ALL {
+        Hal::scope(64, || {
+            let mut ept = Ept::<Hal>::new(EptConfig::new(&newest()).unwrap()).unwrap();
+            let page = |i: u64| gpa(i * size.bytes());
+            for i in 0..3 {
+                ept.map(page(i), hpa(G), size, EptAttributes::RAM).unwrap();
+            }
+            let mut session = ept.session();
+            session.unmap(page(0)).unwrap();
+            std::mem::forget(session);
+            // Nothing of its own, or a page of a table that was noted already.
+            let invalidation = ept.session().finish();
+            assert!(invalidation.is_needed());
+            invalidation.waive();
+            assert!(!ept.session().finish().is_needed());
+            let mut session = ept.session();
+            session.unmap(page(1)).unwrap();
+            std::mem::forget(session);
+            let mut session = ept.session();
+            session.unmap(page(2)).unwrap();
+            let invalidation = session.finish();
+            assert!(invalidation.is_needed());
+            invalidation.waive();
+            assert_eq!((ept.table_frames(), Hal::owned()), (1, 1));
+        });
+    }
+}
+
+#[test]
 fn a_page_that_a_session_unmaps_is_returned_with_its_dirty_flag() {
     Hal::scope(64, || {
         let mut ept = Ept::<Hal>::new(EptConfig::new(&newest()).unwrap()).unwrap();

@@ -6,7 +6,7 @@ use core::{
     mem,
     ops::Range,
     ptr,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use super::{ADDRESS, FrameTable, HELD, OWNED, RUN_SHIFT, TABLE, TableRef, WORDS};
@@ -61,12 +61,10 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
         }
     }
 
-    /// The word, to be changed, if it is plain: looked at once, for more than one thing done with it.
+    /// The word, to be changed: looked at once, for more than one thing done with it.
     #[inline]
-    pub fn plain(&mut self, i: usize) -> Option<PlainWord<'_>> {
-        let slot = self.shared.slot(i);
-        let word = slot.load(Ordering::Acquire);
-        if word & OWNED != 0 { None } else { Some(PlainWord { slot, word, _exclusive: PhantomData }) }
+    pub fn word_mut(&mut self, i: usize) -> WordMut<'_, H> {
+        WordMut::of(self.shared, i, self.shared.word(i))
     }
 
     /// Writes a plain word over a plain word.
@@ -75,7 +73,7 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// [`OwnedWord`] when the word owns something, or the new one says so (bits 55:52). Nothing was written.
     #[inline]
     pub fn set(&mut self, i: usize, word: u64) -> Result<(), OwnedWord> {
-        self.plain(i).ok_or(OwnedWord)?.set(word)
+        self.word_mut(i).set(PlainWord::new(word)?)
     }
 
     /// Writes a plain word over a plain word that has none of the bits of `mask`. Returns whether it did.
@@ -95,7 +93,7 @@ impl<'a, H: FrameHal> TableMut<'a, H> {
     /// As [`set`](Self::set).
     #[inline]
     pub fn swap(&mut self, i: usize, word: u64) -> Result<u64, OwnedWord> {
-        self.plain(i).ok_or(OwnedWord)?.swap(word)
+        self.word_mut(i).swap(PlainWord::new(word)?)
     }
 
     /// Writes bits 7:0 of the words of a range, and none of the others: what hardware sets in those meanwhile stays,
@@ -192,31 +190,69 @@ impl<H: FrameHal> fmt::Debug for TableMut<'_, H> {
     }
 }
 
-/// An exclusive borrow of one word that owns nothing.
-pub struct PlainWord<'a> {
-    slot: &'a AtomicU64,
-    /// As it was when it was looked at.
-    word: u64,
-    _exclusive: PhantomData<&'a mut u64>,
+/// A word that owns nothing, known once for many writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainWord(u64);
+
+impl PlainWord {
+    /// The word, if it does not say that it owns something (bits 55:52).
+    ///
+    /// # Errors
+    /// It says so.
+    #[inline]
+    pub const fn new(word: u64) -> Result<Self, OwnedWord> {
+        if word & OWNED != 0 { Err(OwnedWord) } else { Ok(Self(word)) }
+    }
+
+    /// The word, less what would mark it as an owner.
+    #[inline]
+    pub const fn of(word: u64) -> Self {
+        Self(word & !OWNED)
+    }
+
+    /// The word.
+    #[inline]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
-impl PlainWord<'_> {
+/// An exclusive borrow of one word.
+pub struct WordMut<'a, H: FrameHal> {
+    table: TableRef<'a, H>,
+    i: usize,
+    /// As it was when it was looked at: what it owns is still the same.
+    word: u64,
+    _exclusive: PhantomData<&'a mut FrameTable<H>>,
+}
+
+impl<'a, H: FrameHal> WordMut<'a, H> {
+    /// Of the word of a table that nobody else can change for `'a`, which was just read as `word`.
+    #[inline]
+    pub(super) fn of(table: TableRef<'a, H>, i: usize, word: u64) -> Self {
+        Self { table, i, word, _exclusive: PhantomData }
+    }
+
     /// The word as it was when it was looked at: hardware may have set bits since.
     #[inline]
     pub const fn word(&self) -> u64 {
         self.word
     }
 
-    /// Writes the word.
+    /// The words of the table that it is one of.
+    #[inline]
+    pub const fn table(&self) -> TableRef<'a, H> {
+        self.table
+    }
+
+    /// Writes a plain word over a plain word.
     ///
     /// # Errors
-    /// [`OwnedWord`] when the new one says that it owns something (bits 55:52). Nothing was written.
+    /// [`OwnedWord`] when the word owns something. Nothing was written.
     #[inline]
-    pub fn set(self, word: u64) -> Result<(), OwnedWord> {
-        if word & OWNED != 0 {
-            return Err(OwnedWord);
-        }
-        self.slot.store(word, Ordering::Release);
+    pub fn set(self, word: PlainWord) -> Result<(), OwnedWord> {
+        PlainWord::new(self.word)?;
+        self.table.slot(self.i).store(word.get(), Ordering::Release);
         Ok(())
     }
 
@@ -225,14 +261,15 @@ impl PlainWord<'_> {
     /// # Errors
     /// As [`set`](Self::set).
     #[inline]
-    pub fn swap(self, word: u64) -> Result<u64, OwnedWord> {
-        if word & OWNED != 0 { Err(OwnedWord) } else { Ok(self.slot.swap(word, Ordering::AcqRel)) }
+    pub fn swap(self, word: PlainWord) -> Result<u64, OwnedWord> {
+        PlainWord::new(self.word)?;
+        Ok(self.table.slot(self.i).swap(word.get(), Ordering::AcqRel))
     }
 }
 
-impl fmt::Debug for PlainWord<'_> {
+impl<H: FrameHal> fmt::Debug for WordMut<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PlainWord({:#x})", self.word)
+        write!(f, "WordMut({:#x})", self.word)
     }
 }
 

@@ -20,8 +20,8 @@ use core::{fmt, mem};
 
 use crate::{AllocError, FRAME_SIZE, FrameHal, PhysAddr, PhysFrame};
 
-pub use change::{OwnedWord, PlainWord, TableMut};
-pub use tree::{FrameTree, TableWalk};
+pub use change::{OwnedWord, PlainWord, TableMut, WordMut};
+pub use tree::{FrameTree, TableStep, TableWalk};
 pub use words::{TableEntry, TableRef};
 
 /// Words in a table.

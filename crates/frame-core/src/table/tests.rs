@@ -110,6 +110,8 @@ fn a_tree_owns_what_it_links_and_nothing_else_can_forge_it() {
     assert_eq!(LIVE.load(Ordering::Relaxed), 0);
 }
 
+const UNMARKED: u64 = FrameTree::<Hal>::UNMARKED;
+
 #[test]
 fn a_bookmark_goes_back_to_the_root_before_a_table_above_it_can_change() {
     let _turn = turn();
@@ -120,7 +122,7 @@ fn a_bookmark_goes_back_to_the_root_before_a_table_above_it_can_change() {
     let mut root = FrameTable::<Hal>::new(0).unwrap();
     root.words_mut().link(3, middle, 7).unwrap();
     let mut tree = FrameTree::new(root);
-    assert_eq!((tree.label(), tree.marked().word(0)), (0, 0));
+    assert_eq!((tree.label(), tree.marked().word(0)), (UNMARKED, 0));
 
     let mut walk = tree.walk();
     assert!(!walk.down(4) && walk.down(3) && !walk.down(3));
@@ -137,7 +139,7 @@ fn a_bookmark_goes_back_to_the_root_before_a_table_above_it_can_change() {
     assert_eq!(tree.label(), 9);
     // What lies above it is given out with the bookmark gone.
     let middle = tree.words_mut().unlink(3, 0).unwrap();
-    assert_eq!((tree.label(), tree.marked().word(3)), (0, 0));
+    assert_eq!((tree.label(), tree.marked().word(3)), (UNMARKED, 0));
     drop(middle);
     assert_eq!(tree.marked_mut().word(3), 0);
 }
@@ -150,7 +152,7 @@ fn the_base_lies_at_the_marked_table_or_above_it() {
     let mut root = FrameTable::<Hal>::new(0).unwrap();
     root.words_mut().link(3, middle, 7).unwrap();
     let mut tree = FrameTree::new(root);
-    assert_eq!(tree.base_label(), 0);
+    assert_eq!(tree.base_label(), UNMARKED);
     assert!(tree.walk_from_base().down(3), "without a base, at the root");
 
     // The base and the marked table below it.
@@ -168,13 +170,13 @@ fn the_base_lies_at_the_marked_table_or_above_it() {
     let mut walk = tree.walk();
     assert!(walk.down(3));
     walk.base(8);
-    assert_eq!((tree.base_label(), tree.label()), (8, 0));
+    assert_eq!((tree.base_label(), tree.label()), (8, UNMARKED));
     // To give out a table above the base takes that away.
     drop(tree.walk().mark(9).unlink(3, 0).unwrap());
-    assert_eq!((tree.base_label(), tree.label()), (0, 9));
+    assert_eq!((tree.base_label(), tree.label()), (UNMARKED, 9));
     assert_eq!(tree.walk_from_base().words().word(3), 0);
     tree.unmark();
-    assert_eq!((tree.base_label(), tree.label()), (0, 0));
+    assert_eq!((tree.base_label(), tree.label()), (UNMARKED, UNMARKED));
 }
 
 #[test]
@@ -189,7 +191,11 @@ fn low_bytes_of_a_range_change_and_nothing_else() {
     assert_eq!(table.words().word(5), link & !0xff | 0x34);
     assert_eq!(table.words().gather(3..5), (0xabcd_ef12 & 0xabcd_ef34, 0xabcd_ef12 | 0xabcd_ef34));
     assert_eq!(table.words().gather(3..3), (u64::MAX, 0));
-    assert!(table.words_mut().plain(5).is_none());
-    assert_eq!(table.words_mut().plain(4).unwrap().swap(8), Ok(0xabcd_ef34));
-    assert_eq!(table.words_mut().plain(4).unwrap().set(TABLE), Err(OwnedWord));
+    assert_eq!(table.words_mut().word_mut(5).set(PlainWord::of(0)), Err(OwnedWord));
+    assert_eq!(table.words_mut().word_mut(5).swap(PlainWord::of(0)), Err(OwnedWord));
+    assert_eq!(table.words_mut().word_mut(4).swap(PlainWord::of(8)), Ok(0xabcd_ef34));
+    assert_eq!(table.words_mut().word_mut(4).set(PlainWord::of(9)), Ok(()));
+    assert_eq!(table.words().word(4), 9);
+    assert_eq!((PlainWord::new(TABLE), PlainWord::of(TABLE | 7).get()), (Err(OwnedWord), 7));
+    assert_eq!(PlainWord::new(7).map(PlainWord::get), Ok(7));
 }

@@ -12,18 +12,15 @@
 
 use core::fmt;
 
-use super::{ADDRESS, FrameTable, TableMut, TableRef};
+use super::{ADDRESS, FrameTable, TableMut, TableRef, WordMut};
 use crate::{FrameHal, PhysAddr};
-
-/// The label of a tree in which nothing is marked.
-const UNMARKED: u64 = 0;
 
 /// A tree of tables, and bookmarks in it.
 ///
 /// ```
 /// # use frame_core::{FrameHal, FrameTree};
 /// fn write<H: FrameHal>(tree: &mut FrameTree<H>, address: u64, word: u64) {
-///     let label = address >> 9 | 1 << 63;
+///     let label = address >> 9;
 ///     if tree.label() != label {
 ///         let mut walk = tree.walk();
 ///         if !walk.down(address as usize >> 9) {
@@ -47,10 +44,13 @@ pub struct FrameTree<H: FrameHal> {
 }
 
 impl<H: FrameHal> FrameTree<H> {
+    /// The label of a tree in which nothing is marked, or of a mark that is not to be found again.
+    pub const UNMARKED: u64 = u64::MAX;
+
     /// The tree below a table.
     pub fn new(root: FrameTable<H>) -> Self {
         let top = root.start_paddr();
-        Self { root, top, marked: top, label: UNMARKED, base: top, base_label: UNMARKED }
+        Self { root, top, marked: top, label: Self::UNMARKED, base: top, base_label: Self::UNMARKED }
     }
 
     /// The physical address of the root.
@@ -73,7 +73,7 @@ impl<H: FrameHal> FrameTree<H> {
         self.root.words_mut()
     }
 
-    /// What the bookmark says; 0 when there is none.
+    /// What the bookmark says; [`UNMARKED`](Self::UNMARKED) when there is none.
     #[inline]
     pub const fn label(&self) -> u64 {
         self.label
@@ -96,11 +96,11 @@ impl<H: FrameHal> FrameTree<H> {
     /// Takes the bookmarks out.
     #[inline]
     pub fn unmark(&mut self) {
-        (self.marked, self.label) = (self.top, UNMARKED);
-        (self.base, self.base_label) = (self.top, UNMARKED);
+        (self.marked, self.label) = (self.top, Self::UNMARKED);
+        (self.base, self.base_label) = (self.top, Self::UNMARKED);
     }
 
-    /// The label of the base; 0 when there is none.
+    /// The label of the base; [`UNMARKED`](Self::UNMARKED) when there is none.
     #[inline]
     pub const fn base_label(&self) -> u64 {
         self.base_label
@@ -113,6 +113,15 @@ impl<H: FrameHal> FrameTree<H> {
         let at = unsafe { TableRef::at(self.top) };
         let place = self.top;
         TableWalk { tree: self, at, place, from_base: false }
+    }
+
+    /// A walk that starts at the marked table; at the base or the root when none is marked.
+    #[inline]
+    pub fn walk_from_mark(&mut self) -> TableWalk<'_, H> {
+        let place = self.marked;
+        // SAFETY: the marked table belongs to the tree (invariant); no table leaves the tree while the walk borrows it.
+        let at = unsafe { TableRef::at(place) };
+        TableWalk { tree: self, at, place, from_base: true }
     }
 
     /// A walk that starts at the base; at the root when there is none.
@@ -132,7 +141,16 @@ impl<H: FrameHal> fmt::Debug for FrameTree<H> {
     }
 }
 
-/// A walk down a tree, to a table that is then marked.
+/// What a walk finds in a word.
+#[derive(Debug)]
+pub enum TableStep<'a, H: FrameHal> {
+    /// The word, which owns the table in which the walk is now.
+    Table(u64),
+    /// A word that owns no table. The walk stays.
+    Word(WordMut<'a, H>),
+}
+
+/// A walk down a tree: to a table that is then marked, or to a word.
 pub struct TableWalk<'a, H: FrameHal> {
     tree: &'a mut FrameTree<H>,
     /// A table of `tree`.
@@ -153,11 +171,29 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
     /// Goes to the table that a word owns. Returns whether it owns one; if not, the walk stays.
     #[inline]
     pub fn down(&mut self, i: usize) -> bool {
+        matches!(self.step(i), TableStep::Table(_))
+    }
+
+    /// Goes to the table that a word owns, if it owns one; if not, the word can be changed.
+    #[inline]
+    pub fn step(&mut self, i: usize) -> TableStep<'_, H> {
         let entry = self.at.entry(i);
-        let Some(child) = entry.child() else { return false };
-        self.at = child;
-        self.place = PhysAddr::from((entry.word() & ADDRESS) as usize);
-        true
+        match entry.child() {
+            Some(child) => {
+                self.at = child;
+                self.place = PhysAddr::from((entry.word() & ADDRESS) as usize);
+                TableStep::Table(entry.word())
+            }
+            // The tree is borrowed exclusively, so nobody else changes the word; and no table leaves the tree by it.
+            None => TableStep::Word(WordMut::of(self.at, i, entry.word())),
+        }
+    }
+
+    /// A word of the table that the walk has come to, to be changed.
+    #[inline]
+    pub fn word_mut(&mut self, i: usize) -> WordMut<'_, H> {
+        // As in `step`.
+        WordMut::of(self.at, i, self.at.word(i))
     }
 
     /// Makes the table that the walk has come to the base, and goes on. Nothing is marked until the walk ends.
@@ -165,7 +201,7 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
     pub fn base(self, label: u64) -> Self {
         (self.tree.base, self.tree.base_label) = (self.place, label);
         // The marked table must not lie above the base.
-        (self.tree.marked, self.tree.label) = (self.place, UNMARKED);
+        (self.tree.marked, self.tree.label) = (self.place, FrameTree::<H>::UNMARKED);
         Self { from_base: true, ..self }
     }
 
@@ -173,7 +209,7 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
     #[inline]
     pub fn mark(self, label: u64) -> TableMut<'a, H> {
         if !self.from_base {
-            (self.tree.base, self.tree.base_label) = (self.tree.top, UNMARKED);
+            (self.tree.base, self.tree.base_label) = (self.tree.top, FrameTree::<H>::UNMARKED);
         }
         self.tree.marked = self.place;
         self.tree.label = label;

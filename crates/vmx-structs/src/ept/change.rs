@@ -13,7 +13,8 @@ use super::entry::{
 };
 use super::format::Format;
 use super::protect::{are_leaves, check_mapped, reprotect, reprotect_run};
-use super::{Ept, EptConfig, EptError, Invalidation, is_empty, take_apart};
+use super::vacancy::is_empty;
+use super::{Ept, EptConfig, EptError, Invalidation, take_apart};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
 
 /// What happens to the pages of a range.
@@ -229,7 +230,7 @@ impl<H: FrameHal> Changer<H> {
                     }
                     let Some(mut child) = table.child(i) else { continue };
                     let cleared_below = self.apply(child.reborrow(), level - 1, start, end)?;
-                    if cleared_below && is_empty(&self.format, child.words(), index(end, level - 1)) {
+                    if cleared_below && is_empty(&self.format, child.words()) {
                         if let Some(child) = table.unlink(i, vacant) {
                             self.retired.push(child.into_frame());
                             cleared = true;

@@ -2,7 +2,7 @@
 
 use frame_core::{FrameHal, FrameStack, TableRef};
 
-use super::entry::{FULL, LARGE, index};
+use super::entry::{FULL, LARGE, NOTED, index};
 use super::{Ept, EptError, Invalidation};
 use crate::GuestPhysAddr;
 
@@ -49,8 +49,8 @@ impl<H: FrameHal> Ept<H> {
         }
         let i = index(guest.as_u64(), level);
         if TableRef::<H>::is_link(old) {
-            table.words().clear_bits(i, !new | FULL);
-            table.words().set_bits(i, new & !FULL);
+            table.words().clear_bits(i, !new & !NOTED | FULL);
+            table.words().set_bits(i, new & !(FULL | NOTED));
         } else {
             // A processor follows a present entry above level 1 unless it maps a page or is misconfigured; every entry
             // with one of bits 7:3 is one of these.

@@ -20,6 +20,9 @@ pub(super) const DIRTY: u64 = 1 << 9;
 /// In an entry that owns a table of level 1: every entry of that maps a page. Known of tables that were filled at once, so
 /// that a plan need not read them; whoever makes an entry vacant takes the mark away first. Processors ignore the bit.
 pub(super) const FULL: u64 = 1 << 56;
+/// In an entry that owns a table of level 1 or 2: the table is among the [`Suspects`](super::vacancy::Suspects). Processors
+/// ignore the bit.
+pub(super) const NOTED: u64 = 1 << 11;
 /// Entries in a table.
 pub(super) const ENTRIES: usize = 512;
 
@@ -117,12 +120,6 @@ impl EptLeaf {
     #[inline(always)]
     pub(super) const fn of(guest: u64, size: PageSize, word: u64) -> Self {
         Self { guest: guest & !(size.bytes() - 1), word, size }
-    }
-
-    /// Its index in its table.
-    #[inline]
-    pub(super) const fn index(&self) -> usize {
-        index(self.guest, self.size.level())
     }
 
     /// The first guest-physical address of the page.

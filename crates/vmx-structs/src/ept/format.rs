@@ -3,7 +3,7 @@
 //! Nothing is decided here that [`EptConfig`] does not say. What a mask does not let through goes to the code that looks
 //! closely, and says what is wrong.
 
-use frame_core::{FrameHal, PhysAddr, TableRef};
+use frame_core::{FrameHal, PhysAddr, PlainWord, TableRef};
 
 use super::entry::{ACCESSED, ADDRESS, DIRTY, EptLeaf, LARGE, index, slot_mask};
 use super::{EptAttributes, EptConfig, EptFlags, EptLevels};
@@ -21,7 +21,7 @@ pub(super) struct Format {
     /// Any of these makes an entry present.
     pub(super) present: u64,
     /// An entry that maps nothing.
-    pub(super) vacant: u64,
+    pub(super) vacant: PlainWord,
     /// What a processor may set in a leaf.
     sets: u64,
     /// A leaf with one of these may be written to, so that a processor sets its dirty flag; none where there are no flags.
@@ -46,7 +46,7 @@ impl Format {
             beyond: !((1 << config.guest_width()) - 1),
             near: if config.levels() == EptLevels::Four { 1 << config.guest_width() } else { 0 },
             present: (EptFlags::READ | EptFlags::WRITE | EptFlags::EXECUTE).bits() | user,
-            vacant: config.vacant(),
+            vacant: PlainWord::of(config.vacant()),
             sets: if config.accessed_dirty() { ACCESSED | DIRTY } else { 0 },
             writes: if config.accessed_dirty() { writes.bits() } else { 0 },
             supported: config.supported_flags().bits(),

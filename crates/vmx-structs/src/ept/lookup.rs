@@ -12,7 +12,7 @@
 
 use frame_core::{FrameHal, FrameTree, PhysAddr, TableEntry, TableMut, TableRef, TableWalk};
 
-use super::entry::{ADDRESS, FULL, index, slot_mask};
+use super::entry::{ADDRESS, FULL, index, shift};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -142,20 +142,20 @@ pub(super) fn translation(address: u64, word: u64, size: PageSize, required: u64
     })
 }
 
-/// The label of the table of this level that serves an address.
+/// The number of the table of this level that serves an address: the label of its bookmark.
 #[inline(always)]
-pub(super) const fn label(address: u64, level: u32) -> u64 {
-    address & !slot_mask(level + 1) | level as u64
+pub(super) const fn number(address: u64, level: u32) -> u64 {
+    address >> shift(level + 1)
 }
 
 /// Goes to the base for an address, the table of level 3; none if it is not there, or the address is too wide.
 #[inline(always)]
-fn region<'a, H: FrameHal>(
+pub(super) fn region<'a, H: FrameHal>(
     tree: &'a mut FrameTree<H>,
     format: &Format,
     address: u64,
 ) -> Option<TableWalk<'a, H>> {
-    if tree.base_label() == label(address, 3) || base_elsewhere(tree, format, address) {
+    if tree.base_label() == number(address, 3) || base_elsewhere(tree, format, address) {
         Some(tree.walk_from_base())
     } else {
         None
@@ -170,7 +170,7 @@ fn base_elsewhere<H: FrameHal>(tree: &mut FrameTree<H>, format: &Format, address
     let near = address < format.near || format.far_index(address).is_some_and(|i| walk.down(i));
     let found = near && walk.down(index(address, 4));
     if found {
-        walk.base(label(address, 3));
+        walk.base(number(address, 3));
     }
     found
 }
@@ -183,17 +183,17 @@ fn directory<'a, H: FrameHal>(
     format: &Format,
     address: u64,
 ) -> Result<TableMut<'a, H>, (TableMut<'a, H>, u32)> {
-    if tree.label() == label(address, 2) {
+    if tree.label() == number(address, 2) {
         return Ok(tree.marked_mut());
     }
-    if tree.base_label() != label(address, 3) && !base_elsewhere(tree, format, address) {
+    if tree.base_label() != number(address, 3) && !base_elsewhere(tree, format, address) {
         return Err((tree.words_mut(), 4));
     }
     let mut walk = tree.walk_from_base();
     if walk.down(index(address, 3)) {
-        Ok(walk.mark(label(address, 2)))
+        Ok(walk.mark(number(address, 2)))
     } else {
-        Err((walk.mark(label(address, 3)), 3))
+        Err((walk.mark(FrameTree::<H>::UNMARKED), 3))
     }
 }
 
@@ -224,16 +224,33 @@ pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
         let table = directory(tree, format, address).ok()?;
         return if LEVEL == 2 { Some(table) } else { table.into_child(index(address, 2)).ok() };
     }
-    Some(region(tree, format, address)?.mark(label(address, LEVEL)))
+    Some(region(tree, format, address)?.mark(FrameTree::<H>::UNMARKED))
+}
+
+/// Clears marks in the word that owns the table of this level (1 or 2) for an address, if there is one, and sets others.
+pub(super) fn change_link<H: FrameHal>(
+    tree: &mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+    level: u32,
+    clear: u64,
+    set: u64,
+) {
+    let table = match level {
+        1 => directory(tree, format, address).ok(),
+        2 => table_at::<3, H>(tree, format, address),
+        _ => None,
+    };
+    let Some(table) = table else { return };
+    let i = index(address, level + 1);
+    if TableRef::<H>::is_link(table.word(i)) {
+        table.words().clear_bits(i, clear);
+        table.words().set_bits(i, set);
+    }
 }
 
 /// That the table of level 1 for an address may have vacant entries from now on.
 #[inline]
 pub(super) fn no_longer_full<H: FrameHal>(tree: &mut FrameTree<H>, format: &Format, address: u64) {
-    if let Ok(table) = directory(tree, format, address) {
-        let i = index(address, 2);
-        if table.word(i) & FULL != 0 && TableRef::<H>::is_link(table.word(i)) {
-            table.words().clear_bits(i, FULL);
-        }
-    }
+    change_link(tree, format, address, 1, FULL, 0);
 }

@@ -49,12 +49,13 @@ mod pointer;
 mod protect;
 mod qualification;
 mod session;
+mod vacancy;
 mod view;
 mod walk;
 
 use core::fmt;
 
-use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree, TableRef};
+use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree};
 
 pub use access::{EptAccess, GuestPaging};
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
@@ -72,6 +73,7 @@ pub use walk::walk_ept;
 
 use entry::ENTRIES;
 use format::Format;
+use vacancy::{Suspects, Witnesses};
 
 /// A tree of EPT tables, which it owns. The memory that it maps belongs to somebody else, to
 /// [`GuestMemory`](crate::GuestMemory) for instance.
@@ -107,6 +109,9 @@ pub struct Ept<H: FrameHal> {
     pointer: EptPointer,
     /// Tables in the tree, the root included.
     tables: usize,
+    witnesses: Witnesses,
+    /// Of sessions; none but while there is one, or after one that was forgotten.
+    suspects: Suspects,
 }
 
 impl<H: FrameHal> Ept<H> {
@@ -118,7 +123,17 @@ impl<H: FrameHal> Ept<H> {
         let root = FrameTable::new(config.vacant())?;
         let pointer = config.pointer(root.start_paddr())?;
         let (tree, format) = (FrameTree::new(root), Format::new(&config));
-        Ok(Self { tree, config, format, plain: format.near, edited: false, pointer, tables: 1 })
+        Ok(Self {
+            tree,
+            config,
+            format,
+            plain: format.near,
+            edited: false,
+            pointer,
+            tables: 1,
+            witnesses: Witnesses::new(),
+            suspects: Suspects::NONE,
+        })
     }
 
     /// The EPT pointer, for the VMCS.
@@ -150,30 +165,6 @@ impl<H: FrameHal> Ept<H> {
     fn levels(&self) -> u32 {
         self.config.levels().count()
     }
-}
-
-/// Words of one cache line.
-const LINE: usize = 8;
-
-/// Whether a table has vacant entries alone. `around` is where one was just cleared: its neighbours are looked at
-/// first, so that clearing a table entry by entry looks at few.
-#[inline(always)]
-fn is_empty<H: FrameHal>(format: &Format, table: TableRef<'_, H>, around: usize) -> bool {
-    let own = around % ENTRIES / LINE;
-    is_vacant(format, table, own) && is_empty_beyond(format, table, own)
-}
-
-/// Whether the lines other than `own` have vacant entries alone, those behind it first.
-#[inline(never)]
-fn is_empty_beyond<H: FrameHal>(format: &Format, table: TableRef<'_, H>, own: usize) -> bool {
-    const LINES: usize = ENTRIES / LINE;
-    (own + 1..LINES).chain(0..own.min(LINES)).all(|line| is_vacant(format, table, line))
-}
-
-#[inline(always)]
-fn is_vacant<H: FrameHal>(format: &Format, table: TableRef<'_, H>, line: usize) -> bool {
-    let (_, any) = table.gather(line * LINE..(line + 1) * LINE);
-    !TableRef::<H>::is_owner(any) && !format.is_present(any)
 }
 
 /// Gives every table of a tree to `sink`, the highest last.

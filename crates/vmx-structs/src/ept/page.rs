@@ -8,12 +8,13 @@
 //! accessed flag is as it was when the entry was looked at: a guest that reads while its page goes away may have read
 //! just before as well.
 
-use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut};
+use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut, TableRef, TableStep, WordMut};
 
-use super::entry::{EptLeaf, index, leaf_word, slot_mask};
+use super::entry::{EptLeaf, FULL, LARGE, index, leaf_word, slot_mask};
 use super::format::Format;
-use super::lookup::{lowest, no_longer_full};
-use super::{Ept, EptAttributes, EptError, Invalidation, is_empty};
+use super::lookup::{lowest, no_longer_full, region};
+use super::vacancy::{is_empty, used_entry};
+use super::{Ept, EptAttributes, EptError, EptFlags, Invalidation};
 use crate::GuestPhysAddr;
 
 impl<H: FrameHal> Ept<H> {
@@ -25,13 +26,39 @@ impl<H: FrameHal> Ept<H> {
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
         let address = guest.as_u64();
-        no_longer_full(&mut self.tree, &self.format, address);
-        let Some((leaf, table)) = take_page(&mut self.tree, &self.format, address) else {
-            return Err(self.no_page(guest));
-        };
-        let is_last = is_empty(&self.format, table.words(), leaf.index());
-        let retired = if is_last { self.prune(address) } else { FrameStack::new() };
-        Ok((leaf, self.owed(true, retired)))
+        let (format, witnesses) = (&self.format, &self.witnesses);
+        let taken = take_page(
+            &mut self.tree,
+            format,
+            address,
+            |level, link, table| link & FULL == 0 && witnesses.knows(format, table, address, level),
+            |level, is_in_use| if is_in_use { 0 } else { level },
+        );
+        match taken {
+            Some((leaf, 0)) => Ok((leaf, self.owed(true, FrameStack::new()))),
+            Some((leaf, level)) => Ok((leaf, self.tidy(address, level))),
+            None => Err(self.no_page(guest)),
+        }
+    }
+
+    /// What is owed after a page was taken out of the table of this level, if it may be empty now, or be marked as full.
+    #[cold]
+    #[inline(never)]
+    fn tidy(&mut self, address: u64, level: u32) -> Invalidation<H> {
+        if level == 1 {
+            no_longer_full(&mut self.tree, &self.format, address);
+        }
+        let (table, _) = lowest(&mut self.tree, &self.format, address);
+        match used_entry(&self.format, table.words(), index(address, level)) {
+            Some(i) => {
+                self.witnesses.remember(address, level, i);
+                self.owed(true, FrameStack::new())
+            }
+            None => {
+                let retired = self.prune(address);
+                self.owed(true, retired)
+            }
+        }
     }
 
     /// Why there is no page that starts at an address.
@@ -88,42 +115,66 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// Takes the page that starts at an address out of its table, and gives both.
+/// Takes the page that starts at an address out of its table. Before it goes, `before` gets the level of the table, the
+/// word that owns it (0 at level 3), and its words; when it is gone, `after` gets the level and what `before`
+/// gave. Its result is returned.
 #[inline(always)]
-pub(super) fn take_page<'a, H: FrameHal>(
-    tree: &'a mut FrameTree<H>,
+pub(super) fn take_page<B, A, H: FrameHal>(
+    tree: &mut FrameTree<H>,
     format: &Format,
     address: u64,
-) -> Option<(EptLeaf, TableMut<'a, H>)> {
-    let (table, level) = lowest(tree, format, address);
-    match level {
-        1 => take_leaf::<1, H>(format, table, address),
-        2 => take_leaf::<2, H>(format, table, address),
-        3 => take_leaf::<3, H>(format, table, address),
-        _ => None,
+    before: impl Fn(u32, u64, TableRef<'_, H>) -> B,
+    after: impl Fn(u32, B) -> A,
+) -> Option<(EptLeaf, A)> {
+    let mut walk = region(tree, format, address)?;
+    let link = match walk.step(index(address, 3)) {
+        TableStep::Table(link) => link,
+        TableStep::Word(entry) => {
+            let seen = before(3, 0, entry.table());
+            return Some((take_leaf::<3, H>(format, entry, address)?, after(3, seen)));
+        }
+    };
+    match walk.step(index(address, 2)) {
+        TableStep::Table(link) => {
+            let entry = walk.word_mut(index(address, 1));
+            let seen = before(1, link, entry.table());
+            Some((take_leaf::<1, H>(format, entry, address)?, after(1, seen)))
+        }
+        TableStep::Word(entry) => {
+            let seen = before(2, link, entry.table());
+            Some((take_leaf::<2, H>(format, entry, address)?, after(2, seen)))
+        }
     }
 }
 
-/// Takes the page of this level that starts at an address out of its table.
+/// Takes the page of this level that starts at an address out of its entry.
 #[inline(always)]
-pub(super) fn take_leaf<'a, const LEVEL: u32, H: FrameHal>(
+fn take_leaf<const LEVEL: u32, H: FrameHal>(
     format: &Format,
-    mut table: TableMut<'a, H>,
+    entry: WordMut<'_, H>,
     address: u64,
-) -> Option<(EptLeaf, TableMut<'a, H>)> {
-    let slot = table.plain(index(address, LEVEL))?;
-    let word = slot.word();
-    let large = leaf_word(0, 0, LEVEL);
-    if !format.is_present(word) || word & large != large || address & slot_mask(LEVEL) != 0 {
+) -> Option<EptLeaf> {
+    let word = entry.word();
+    if word & EptFlags::READ.bits() == 0 && !is_rare_leaf(format, word) {
+        return None;
+    }
+    if address as u32 & slot_mask(LEVEL) as u32 != 0 || LEVEL > 1 && word & LARGE == 0 {
         return None;
     }
     let word = if format.may_get_dirty(word) {
-        slot.swap(format.vacant).ok()?
+        entry.swap(format.vacant).ok()?
     } else {
-        slot.set(format.vacant).ok()?;
+        entry.set(format.vacant).ok()?;
         word
     };
-    Some((EptLeaf::new(address, LEVEL, word)?, table))
+    EptLeaf::new(address, LEVEL, word)
+}
+
+/// Whether a word that does not allow reads is present all the same.
+#[cold]
+#[inline(never)]
+fn is_rare_leaf(format: &Format, word: u64) -> bool {
+    format.is_present(word)
 }
 
 /// Unlinks the tables on the way to an address that map nothing, the lowest first.
@@ -137,8 +188,8 @@ fn prune<H: FrameHal>(
     let i = index(address, level);
     let Some(mut child) = table.child(i) else { return };
     prune(format, child.reborrow(), level - 1, address, retired);
-    if is_empty(format, child.words(), index(address, level - 1)) {
-        if let Some(child) = table.unlink(i, format.vacant) {
+    if is_empty(format, child.words()) {
+        if let Some(child) = table.unlink(i, format.vacant.get()) {
             retired.push(child.into_frame());
         }
     }

@@ -10,12 +10,12 @@
 //! taken out), or before anything that has to know.
 //!
 //! A session that is dropped without `finish` owes an INVEPT that nobody will execute: it logs an error, and its tables
-//! leak. One that is forgotten ([`core::mem::forget`]) leaks them too, and tables that map nothing may stay linked, which
-//! a map of a larger page in their place finds occupied; [`Ept::unmap_range`] over it takes them out.
+//! leak. One that is forgotten ([`core::mem::forget`]) leaks them too, and tables that map nothing may stay linked until
+//! the next session, which a map of a larger page in their place finds occupied.
 //!
 //! # Invariants
 //!
-//! - a table that may be empty is noted, and an INVEPT needed; no table is empty that is not;
+//! - a table that may be empty is among the [`Suspects`], and an INVEPT needed; no table is empty that is not;
 //! - tables that are no longer linked lie in `retired`: they are not freed before the INVEPT.
 
 use core::{fmt, mem};
@@ -23,55 +23,12 @@ use core::{fmt, mem};
 use frame_core::{FrameHal, FrameStack, PhysAddr};
 use log::error;
 
-use super::entry::{ENTRIES, index, shift};
-use super::lookup::{label, lowest, no_longer_full};
-use super::page::take_leaf;
+use super::entry::{FULL, NOTED};
+use super::lookup::change_link;
+use super::page::take_page;
+use super::vacancy::Suspects;
 use super::{Ept, EptAttributes, EptError, EptLeaf, Invalidation};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
-
-const WORDS: usize = ENTRIES / u64::BITS as usize;
-
-/// Tables that may be empty: some of those below one table.
-#[derive(Clone, Copy)]
-struct Suspects {
-    /// The label of the table above them; 0 when there are none.
-    above: u64,
-    /// A bit for each entry of that table.
-    bits: [u64; WORDS],
-}
-
-impl Suspects {
-    const NONE: Self = Self { above: 0, bits: [0; WORDS] };
-
-    /// Notes the table of this level that an address lies in, below the same table as the others.
-    fn note(&mut self, address: u64, level: u32) {
-        let i = index(address, level + 1);
-        self.bits[i / 64] |= 1 << (i % 64);
-    }
-
-    /// Whether the table of this level that an address lies in, below the same table as the others, was noted.
-    #[inline(always)]
-    fn has(&self, address: u64, level: u32) -> bool {
-        let i = index(address, level + 1);
-        self.bits[i / 64] & 1 << (i % 64) != 0
-    }
-
-    /// An address in each of them.
-    fn addresses(mut self) -> impl Iterator<Item = u64> {
-        // The label is the first address that the table serves, and its level.
-        let (level, base) = ((self.above & 7) as u32, self.above & !7);
-        let mut word = 0;
-        core::iter::from_fn(move || {
-            while self.bits.get(word) == Some(&0) {
-                word += 1;
-            }
-            let bits = self.bits.get_mut(word)?;
-            let i = word * u64::BITS as usize + bits.trailing_zeros() as usize;
-            *bits &= *bits - 1;
-            Some(base + ((i as u64) << shift(level)))
-        })
-    }
-}
 
 /// Changes of EPT tables that owe one [`Invalidation`] together: see [`Ept::session`].
 #[must_use = "finish it: processors may go on using the old translations"]
@@ -79,7 +36,6 @@ pub struct EptSession<'a, H: FrameHal> {
     ept: &'a mut Ept<H>,
     needed: bool,
     retired: FrameStack<H>,
-    suspects: Suspects,
 }
 
 impl<H: FrameHal> Ept<H> {
@@ -100,7 +56,9 @@ impl<H: FrameHal> Ept<H> {
     /// ```
     #[inline]
     pub fn session(&mut self) -> EptSession<'_, H> {
-        EptSession { ept: self, needed: false, retired: FrameStack::new(), suspects: Suspects::NONE }
+        // What one that was forgotten noted is still owed.
+        let needed = !self.suspects.is_empty();
+        EptSession { ept: self, needed, retired: FrameStack::new() }
     }
 }
 
@@ -145,34 +103,22 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
         let address = guest.as_u64();
-        let (table, level) = lowest(&mut self.ept.tree, &self.ept.format, address);
-        let format = &self.ept.format;
-        let taken = match level {
-            1 => {
-                let leaf = take_leaf::<1, H>(format, table, address).map(|(leaf, _)| leaf);
-                self.noted::<1>(address, leaf)
+        let suspects = &self.ept.suspects;
+        let taken = take_page(
+            &mut self.ept.tree,
+            &self.ept.format,
+            address,
+            |level, link, _| link & NOTED != 0 || level == 3 && suspects.has_region(address),
+            |level, is_noted| if is_noted { 0 } else { level },
+        );
+        match taken {
+            Some((leaf, 0)) => Ok(leaf),
+            Some((leaf, level)) => {
+                self.suspect(address, level);
+                Ok(leaf)
             }
-            2 => {
-                let leaf = take_leaf::<2, H>(format, table, address).map(|(leaf, _)| leaf);
-                self.noted::<2>(address, leaf)
-            }
-            3 => {
-                let leaf = take_leaf::<3, H>(format, table, address).map(|(leaf, _)| leaf);
-                self.noted::<3>(address, leaf)
-            }
-            _ => None,
-        };
-        taken.ok_or_else(|| self.ept.no_page(guest))
-    }
-
-    /// Notes the table that a leaf was taken out of.
-    #[inline(always)]
-    fn noted<const LEVEL: u32>(&mut self, address: u64, leaf: Option<EptLeaf>) -> Option<EptLeaf> {
-        let (leaf, suspects) = (leaf?, &self.suspects);
-        if suspects.above != label(address, LEVEL + 1) || !suspects.has(address, LEVEL) {
-            self.suspect(address, LEVEL);
+            None => Err(self.ept.no_page(guest)),
         }
-        Some(leaf)
     }
 
     /// As [`Ept::unmap_range`].
@@ -259,25 +205,22 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[cold]
     #[inline(never)]
     fn suspect(&mut self, address: u64, level: u32) {
-        let above = label(address, level + 1);
-        if self.suspects.above != above {
-            self.settle();
-            self.suspects.above = above;
-        }
-        self.suspects.note(address, level);
         self.needed = true;
-        if level == 1 {
-            no_longer_full(&mut self.ept.tree, &self.ept.format, address);
+        if !self.ept.suspects.note(address, level) {
+            self.settle();
+            self.ept.suspects.note(address, level);
         }
+        change_link(&mut self.ept.tree, &self.ept.format, address, level, FULL, NOTED);
     }
 
     /// Unlinks the tables that were noted and are empty.
     fn settle(&mut self) {
-        if self.suspects.above == 0 {
+        if self.ept.suspects.is_empty() {
             return;
         }
-        let suspects = mem::replace(&mut self.suspects, Suspects::NONE);
-        for address in suspects.addresses() {
+        let (level, addresses) = mem::replace(&mut self.ept.suspects, Suspects::NONE).addresses();
+        for address in addresses {
+            change_link(&mut self.ept.tree, &self.ept.format, address, level, NOTED, 0);
             self.retired.append(self.ept.prune(address));
         }
     }
