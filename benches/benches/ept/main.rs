@@ -10,6 +10,7 @@
 
 mod bitmaps;
 mod frames;
+mod peer;
 mod ratios;
 mod tables;
 mod work;
@@ -18,13 +19,15 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
 
-use tables::{InSession, Ours, Peer, Tables};
-use work::{ROWS, Row};
+use peer::Peer;
+use tables::{InSession, Ours, Tables};
+use work::{ROWS, Row, Work};
 
 fn main() {
     frames::start();
-    work::verify::<Ours, Peer>();
-    work::verify::<InSession, Peer>();
+    work::verify::<Ours, Peer<false>>();
+    work::verify::<InSession<false>, Peer<false>>();
+    work::verify::<InSession<true>, Peer<true>>();
     if std::env::args().any(|arg| arg == "--ratios") {
         ratios::print();
         return;
@@ -38,10 +41,20 @@ fn main() {
         let mut group = criterion.benchmark_group(format!("ept/{}", row.name));
         group.throughput(Throughput::Elements(row.operations()));
         one::<Ours>(&mut group, row);
-        if row.together().is_some() {
-            one::<InSession>(&mut group, row);
+        one::<Peer<false>>(&mut group, row);
+        match row.work {
+            Work::MapRange | Work::UnmapRange | Work::ProtectRange => {}
+            Work::Query | Work::Translate => one::<InSession<false>>(&mut group, row),
+            Work::Map | Work::Protect => {
+                one::<InSession<false>>(&mut group, row);
+                one::<Peer<true>>(&mut group, row);
+            }
+            Work::Unmap => {
+                one::<InSession<false>>(&mut group, row);
+                one::<InSession<true>>(&mut group, row);
+                one::<Peer<true>>(&mut group, row);
+            }
         }
-        one::<Peer>(&mut group, row);
         group.finish();
     }
     let mut group = criterion.benchmark_group("bitmaps");

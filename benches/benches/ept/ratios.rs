@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use crate::{
     bitmaps,
-    tables::{InSession, Ours, Peer, Tables},
+    peer::Peer,
+    tables::{InSession, Ours, Tables},
     work::{self, LARGE_ROWS, ROWS},
 };
 
 /// Rounds of a row; the first is thrown away.
 const ROUNDS: usize = 21;
+
+/// Runs a row once.
+type Run = fn(&work::Row, &work::Pages) -> Duration;
 
 pub(crate) fn print() {
     let picked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -20,24 +24,19 @@ pub(crate) fn print() {
         if !wanted(row.name) {
             continue;
         }
-        let pages = row.pages();
-        let mut times = [const { Vec::new() }; 3];
+        let (pages, pairs) = (row.pages(), pairs(row));
+        let mut times = vec![[const { Vec::new() }; 2]; pairs.len()];
         for round in 0..rounds {
-            let session = row.together().map(|_| timed::<InSession>(row, &pages));
-            let ours = timed::<Ours>(row, &pages);
-            let peer = timed::<Peer>(row, &pages);
-            if round > 0 {
-                times[0].extend(session.map(|time| time.as_nanos()));
-                times[1].push(ours.as_nanos());
-                times[2].push(peer.as_nanos());
+            for ((_, ours, peer), times) in pairs.iter().zip(&mut times) {
+                let both = [ours(row, &pages), peer(row, &pages)];
+                if round > 0 {
+                    times.iter_mut().zip(both).for_each(|(times, time)| times.push(time.as_nanos()));
+                }
             }
         }
-        let [session, ours, peer] =
-            times.map(|times| (!times.is_empty()).then(|| median(times) / row.operations() as f64));
-        let alone = if session.is_some() { ", alone" } else { "" };
-        for (time, by) in [(session, row.together().unwrap_or("")), (ours, alone)] {
-            let (Some(time), Some(peer)) = (time, peer) else { continue };
-            println!("{:<40}{time:>14.2}{peer:>22.2}{:>8.2}", format!("{}{by}", row.name), peer / time);
+        for ((way, ..), times) in pairs.iter().zip(times) {
+            let [ours, peer] = times.map(|times| median(times) / row.operations() as f64);
+            println!("{:<40}{ours:>14.2}{peer:>22.2}{:>8.2}", format!("{}{way}", row.name), peer / ours);
         }
     }
     for (name, set_up) in bitmaps::ROWS.iter().filter(|(name, _)| wanted(name)) {
@@ -60,6 +59,30 @@ fn timed<T: Tables>(row: &work::Row, pages: &work::Pages) -> Duration {
     let start = processor_time();
     work::run(row, pages, &mut tables);
     processor_time() - start
+}
+
+/// The ways in which a row is done: what each is called, ours, and what it is compared with.
+fn pairs(row: &work::Row) -> Vec<(&'static str, Run, Run)> {
+    let alone: (_, Run, Run) = (", alone", timed::<Ours>, timed::<Peer<true>>);
+    match row.work {
+        work::Work::Unmap => vec![
+            (", in a session", timed::<InSession<false>>, timed::<Peer<false>>),
+            (", discarded in a session", timed::<InSession<true>>, timed::<Peer<false>>),
+            alone,
+        ],
+        work::Work::Map | work::Work::Protect => {
+            vec![(", in a session", timed::<InSession<false>>, timed::<Peer<false>>), alone]
+        }
+        work::Work::Query | work::Work::Translate => {
+            vec![
+                (", in a view", timed::<InSession<false>>, timed::<Peer<false>>),
+                (", alone", timed::<Ours>, timed::<Peer<false>>),
+            ]
+        }
+        work::Work::MapRange | work::Work::UnmapRange | work::Work::ProtectRange => {
+            vec![("", timed::<Ours>, timed::<Peer<false>>)]
+        }
+    }
 }
 
 /// What this thread has had of a processor: others on the machine do not count.

@@ -1,21 +1,19 @@
-//! The two contenders, ours in two ways: a call for each page, with the token that it gives ([`Ours`]), and in a session or
-//! a view ([`InSession`]), which is what the peer's cursor is to be compared with.
+//! What the contenders can do, and ours in several ways: a call for each page, with the token that it gives ([`Ours`]), and
+//! all in one session, or one view ([`InSession`]).
 //!
-//! What ours does beside what the peer does: it refuses what is misaligned, too wide or not supported by the processor
-//! (the peer rounds and masks); takes an entry that may become dirty by an exchange, for a processor may be setting flags
-//! in it; frees a table that becomes empty, and hands it out in the token for the INVEPT that changes owe; leaves the tables as they
-//! were when a change fails half-way; has the depth of the tables and the meaning of their bits as data, where the peer
-//! has constants. The peer notes the pages for `INVLPG`, until they are too many.
+//! What ours does beside what the [`peer`](crate::peer) does: it refuses what is misaligned, too wide or not supported by the
+//! processor (the peer rounds and masks); takes an entry that may become dirty by an exchange, for a processor may be
+//! setting flags in it; frees a table that becomes empty, and hands it out in the token for the INVEPT that changes owe;
+//! leaves the tables as they were when a change fails half-way; has the depth of the tables and the meaning of their bits
+//! as data, where the peer has constants. The peer notes the pages for `INVLPG`, until they are too many.
 
-use frame_allocator::{PhysAddr, VirtAddr};
-use page_table_entry::x86_64::X64PTE;
-use page_table_multiarch::{MappingFlags, PageSize as PeerSize, PageTable64, PagingMetaData};
+use frame_allocator::PhysAddr;
 use vmx_structs::{
     CpuModel, Ept, EptAccess, EptAttributes, EptConfig, EptFlags, EptMemoryType, GuestPhysAddr, GuestRange,
     PageSize,
 };
 
-use crate::frames::{Handler, Host};
+use crate::frames::Host;
 
 /// A mapping of a page: guest and host address.
 pub(crate) type Page = (u64, u64);
@@ -124,10 +122,13 @@ impl Tables for Ours {
 
 /// Ours with one session for all pages, as the peer has one cursor, or one view of the guest's memory; the rest as
 /// [`Ours`].
-pub(crate) struct InSession(Ours, GuestRange);
+///
+/// Where pages are discarded, what a processor sets in an entry just then is lost, as it is by the peer.
+pub(crate) struct InSession<const DISCARD: bool>(Ours, GuestRange);
 
-impl Tables for InSession {
-    const NAME: &'static str = "vmx-structs, session or view";
+impl<const DISCARD: bool> Tables for InSession<DISCARD> {
+    const NAME: &'static str =
+        if DISCARD { "vmx-structs, discarding" } else { "vmx-structs, session or view" };
 
     fn new(flags: bool, span: u64) -> Self {
         Self(Ours::new(flags, span), range(0, span))
@@ -147,7 +148,8 @@ impl Tables for InSession {
     fn unmap(&mut self, pages: &[Page]) {
         let mut session = self.0.0.session();
         for &(guest, _) in pages {
-            session.unmap(GuestPhysAddr::new(guest)).expect("mapped");
+            let guest = GuestPhysAddr::new(guest);
+            if DISCARD { session.discard(guest) } else { session.unmap(guest) }.expect("mapped");
         }
         session.finish().waive();
     }
@@ -211,169 +213,6 @@ fn range(guest: u64, bytes: u64) -> GuestRange {
 }
 
 #[inline]
-fn host_address(host: u64) -> PhysAddr {
+pub(crate) fn host_address(host: u64) -> PhysAddr {
     PhysAddr::from(host as usize)
-}
-
-/// x86 paging in the shape of EPT: 4 levels, addresses of 52 bits.
-pub(crate) struct Meta;
-
-impl PagingMetaData for Meta {
-    const LEVELS: usize = 4;
-    const PA_MAX_BITS: usize = 52;
-    const VA_MAX_BITS: usize = 48;
-    type VirtAddr = VirtAddr;
-
-    #[inline]
-    fn flush_tlb(_: Option<VirtAddr>) {}
-}
-
-pub(crate) struct Peer(PageTable64<Meta, X64PTE, Handler>);
-
-const ALL: MappingFlags = MappingFlags::READ.union(MappingFlags::WRITE).union(MappingFlags::EXECUTE);
-
-/// One cursor for all pages, as is meant.
-impl Tables for Peer {
-    const NAME: &'static str = "page_table_multiarch";
-
-    fn new(_: bool, _: u64) -> Self {
-        Self(PageTable64::try_new().expect("a frame"))
-    }
-
-    #[inline(never)]
-    fn map(&mut self, pages: &[Page], size: PageSize) {
-        let size = peer_size(size);
-        let mut cursor = self.0.cursor();
-        for &(guest, host) in pages {
-            cursor.map(virt(guest), host_address(host), size, ALL).expect("vacant");
-        }
-    }
-
-    #[inline(never)]
-    fn unmap(&mut self, pages: &[Page]) {
-        let mut cursor = self.0.cursor();
-        for &(guest, _) in pages {
-            cursor.unmap(virt(guest)).expect("mapped");
-        }
-    }
-
-    #[inline(never)]
-    fn protect(&mut self, pages: &[Page]) {
-        let mut cursor = self.0.cursor();
-        for &(guest, _) in pages {
-            cursor.protect(virt(guest), MappingFlags::READ).expect("mapped");
-        }
-    }
-
-    #[inline(never)]
-    fn query(&self, pages: &[Page]) -> u64 {
-        let mut sum = 0u64;
-        for &(guest, _) in pages {
-            let (host, flags, _) = self.0.query(virt(guest)).expect("mapped");
-            sum = sum.wrapping_add(host.as_usize() as u64);
-            sum = sum.wrapping_add(u64::from(flags.contains(MappingFlags::WRITE)));
-        }
-        sum
-    }
-
-    #[inline(never)]
-    fn translate(&self, pages: &[Page]) -> u64 {
-        let mut sum = 0u64;
-        for &(guest, _) in pages {
-            let (host, flags, _) = self.0.query(virt(guest)).expect("mapped");
-            assert!(flags.contains(MappingFlags::READ));
-            sum = sum.wrapping_add(host.as_usize() as u64);
-            sum = sum.wrapping_add(u64::from(flags.contains(MappingFlags::WRITE)));
-        }
-        sum
-    }
-
-    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
-        let to_host = |at: VirtAddr| host_address(host + (at.as_usize() as u64 - guest));
-        let mut cursor = self.0.cursor();
-        cursor.map_region(virt(guest), to_host, bytes as usize, ALL, true).expect("vacant");
-    }
-
-    fn unmap_range(&mut self, guest: u64, bytes: u64) {
-        self.0.cursor().unmap_region(virt(guest), bytes as usize).expect("mapped");
-    }
-
-    fn protect_range(&mut self, guest: u64, bytes: u64) {
-        self.0.cursor().protect_region(virt(guest), bytes as usize, MappingFlags::READ).expect("mapped");
-    }
-
-    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
-        let (host, flags, size) = self.0.query(virt(guest)).ok()?;
-        Some((host.as_usize() as u64, size as u64, flags.contains(MappingFlags::WRITE)))
-    }
-}
-
-/// The peer with a cursor for each page, as [`Ours`] has a token for each; the rest as [`Peer`].
-pub(crate) struct PeerAlone(Peer);
-
-impl Tables for PeerAlone {
-    const NAME: &'static str = "page_table_multiarch, alone";
-
-    fn new(flags: bool, span: u64) -> Self {
-        Self(Peer::new(flags, span))
-    }
-
-    #[inline(never)]
-    fn map(&mut self, pages: &[Page], size: PageSize) {
-        let size = peer_size(size);
-        for &(guest, host) in pages {
-            self.0.0.cursor().map(virt(guest), host_address(host), size, ALL).expect("vacant");
-        }
-    }
-
-    #[inline(never)]
-    fn unmap(&mut self, pages: &[Page]) {
-        for &(guest, _) in pages {
-            self.0.0.cursor().unmap(virt(guest)).expect("mapped");
-        }
-    }
-
-    #[inline(never)]
-    fn protect(&mut self, pages: &[Page]) {
-        for &(guest, _) in pages {
-            self.0.0.cursor().protect(virt(guest), MappingFlags::READ).expect("mapped");
-        }
-    }
-
-    fn query(&self, pages: &[Page]) -> u64 {
-        self.0.query(pages)
-    }
-
-    fn translate(&self, pages: &[Page]) -> u64 {
-        self.0.translate(pages)
-    }
-
-    fn map_range(&mut self, guest: u64, host: u64, bytes: u64) {
-        self.0.map_range(guest, host, bytes);
-    }
-
-    fn unmap_range(&mut self, guest: u64, bytes: u64) {
-        self.0.unmap_range(guest, bytes);
-    }
-
-    fn protect_range(&mut self, guest: u64, bytes: u64) {
-        self.0.protect_range(guest, bytes);
-    }
-
-    fn look(&self, guest: u64) -> Option<(u64, u64, bool)> {
-        self.0.look(guest)
-    }
-}
-
-fn peer_size(size: PageSize) -> PeerSize {
-    match size {
-        PageSize::Size4K => PeerSize::Size4K,
-        PageSize::Size2M => PeerSize::Size2M,
-        PageSize::Size1G => PeerSize::Size1G,
-    }
-}
-
-#[inline]
-fn virt(guest: u64) -> VirtAddr {
-    VirtAddr::from(guest as usize)
 }

@@ -46,16 +46,6 @@ impl Row {
         self.span / self.size.bytes()
     }
 
-    /// In what ours can do it, beside alone: changes of pages one by one in a session, lookups in a view.
-    pub(crate) fn together(&self) -> Option<&'static str> {
-        match self.work {
-            Work::Map | Work::Unmap | Work::Protect => Some(", in a session"),
-            // A view of more has nothing to save.
-            Work::Query | Work::Translate if self.span <= T => Some(", in a view"),
-            _ => None,
-        }
-    }
-
     pub(crate) fn pages(&self) -> Pages {
         let host = host_of(self.size);
         let mut pages: Vec<Page> =

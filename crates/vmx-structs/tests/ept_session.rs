@@ -95,7 +95,8 @@ fn apply(
         }
         Op::Unmap { page } => {
             let first = at(page);
-            let done = session.unmap(gpa(first));
+            // No processor sets flags here, so both tell the same of the page.
+            let done = if page % 2 == 0 { session.unmap(gpa(first)) } else { session.discard(gpa(first)) };
             let alone = twin.unmap(gpa(first)).map(|(leaf, invalidation)| {
                 owed.push(invalidation);
                 leaf

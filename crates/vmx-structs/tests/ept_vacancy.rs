@@ -22,7 +22,10 @@ fn orders() -> Vec<(&'static str, Vec<u64>)> {
     }
     vec![
         ("descending", ascending.iter().rev().copied().collect()),
-        ("from both ends", (0..ENTRIES).map(|i| if i % 2 == 0 { i / 2 } else { ENTRIES - 1 - i / 2 }).collect()),
+        (
+            "from both ends",
+            (0..ENTRIES).map(|i| if i % 2 == 0 { i / 2 } else { ENTRIES - 1 - i / 2 }).collect(),
+        ),
         ("from the middle", (0..ENTRIES).map(|i| i * 257 % ENTRIES).collect()),
         ("random", random),
         ("ascending", ascending),

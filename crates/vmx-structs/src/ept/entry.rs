@@ -25,6 +25,8 @@ pub(super) const FULL: u64 = 1 << 56;
 pub(super) const NOTED: u64 = 1 << 11;
 /// Entries in a table.
 pub(super) const ENTRIES: usize = 512;
+/// Entries in a cache line.
+pub(super) const LINE: usize = 8;
 
 /// Bits of an address below the index of a level.
 #[inline]

@@ -243,8 +243,14 @@ pub(super) fn change_link<H: FrameHal>(
     };
     let Some(table) = table else { return };
     let i = index(address, level + 1);
-    if TableRef::<H>::is_link(table.word(i)) {
+    let link = table.word(i);
+    if !TableRef::<H>::is_link(link) {
+        return;
+    }
+    if link & clear != 0 {
         table.words().clear_bits(i, clear);
+    }
+    if set & !link != 0 {
         table.words().set_bits(i, set);
     }
 }

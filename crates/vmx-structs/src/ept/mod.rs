@@ -55,7 +55,7 @@ mod walk;
 
 use core::fmt;
 
-use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree};
+use frame_core::{FrameHal, FrameStack, FrameTable, FrameTree, TableMut, TableRef};
 
 pub use access::{EptAccess, GuestPaging};
 pub use attributes::{AttributeError, EptAttributes, EptFlags, EptMemoryType};
@@ -71,7 +71,7 @@ pub use session::EptSession;
 pub use view::EptView;
 pub use walk::walk_ept;
 
-use entry::ENTRIES;
+use entry::{ENTRIES, LINE};
 use format::Format;
 use vacancy::{Suspects, Witnesses};
 
@@ -174,27 +174,36 @@ fn take_apart<H: FrameHal>(
     sink: &mut impl FnMut(frame_core::PhysFrame<H>),
 ) {
     if level > 1 {
-        let mut words = table.words_mut();
-        for i in 0..ENTRIES {
+        take_children(table.words_mut(), level, sink);
+    }
+    sink(table.into_frame());
+}
+
+/// Gives every table below a table of this level to `sink`.
+fn take_children<H: FrameHal>(
+    mut table: TableMut<'_, H>,
+    level: u32,
+    sink: &mut impl FnMut(frame_core::PhysFrame<H>),
+) {
+    for start in (0..ENTRIES).step_by(LINE) {
+        let line = start..start + LINE;
+        if !TableRef::<H>::is_link(table.words().gather(line.clone()).1) {
+            continue;
+        }
+        for i in line {
             // A processor that was not told yet may go on walking here: it finds what was there, or nothing.
-            if let Some(child) = words.unlink(i, 0) {
+            if let Some(child) = table.unlink(i, 0) {
                 take_apart(child, level - 1, sink);
             }
         }
     }
-    sink(table.into_frame());
 }
 
 impl<H: FrameHal> Drop for Ept<H> {
     fn drop(&mut self) {
         // What `FrameTable` does by itself, less the search for owners in tables that have none.
         let level = self.levels();
-        let mut words = self.tree.words_mut();
-        for i in 0..ENTRIES {
-            if let Some(child) = words.unlink(i, 0) {
-                take_apart(child, level - 1, &mut drop);
-            }
-        }
+        take_children(self.tree.words_mut(), level, &mut drop);
     }
 }
 

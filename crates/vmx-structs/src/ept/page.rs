@@ -8,11 +8,13 @@
 //! accessed flag is as it was when the entry was looked at: a guest that reads while its page goes away may have read
 //! just before as well.
 
-use frame_core::{FrameHal, FrameStack, FrameTree, PhysAddr, TableMut, TableRef, TableStep, WordMut};
+use frame_core::{
+    FrameHal, FrameStack, FrameTree, PhysAddr, TableMut, TableRef, TableStep, TableWalk, WordMut,
+};
 
 use super::entry::{EptLeaf, FULL, LARGE, index, leaf_word, slot_mask};
 use super::format::Format;
-use super::lookup::{lowest, no_longer_full, region};
+use super::lookup::{lowest, no_longer_full, number, region};
 use super::vacancy::{is_empty, used_entry};
 use super::{Ept, EptAttributes, EptError, EptFlags, Invalidation};
 use crate::GuestPhysAddr;
@@ -27,16 +29,17 @@ impl<H: FrameHal> Ept<H> {
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<(EptLeaf, Invalidation<H>), EptError> {
         let address = guest.as_u64();
         let (format, witnesses) = (&self.format, &self.witnesses);
-        let taken = take_page(
-            &mut self.tree,
-            format,
-            address,
-            |level, link, table| link & FULL == 0 && witnesses.knows(format, table, address, level),
-            |level, is_in_use| if is_in_use { 0 } else { level },
-        );
+        let is_known = |level, link, table: TableRef<'_, H>| {
+            (level > 1 || link & FULL == 0) && witnesses.knows(format, table, address, level)
+        };
+        let taken = if self.tree.label() == number(address, 2) {
+            take_below::<true, H>(self.tree.walk_from_mark(), 0, format, address, is_known)
+        } else {
+            take_page::<true, H>(&mut self.tree, format, address, is_known)
+        };
         match taken {
-            Some((leaf, 0)) => Ok((leaf, self.owed(true, FrameStack::new()))),
-            Some((leaf, level)) => Ok((leaf, self.tidy(address, level))),
+            Some((leaf, None)) => Ok((leaf, self.owed(true, FrameStack::new()))),
+            Some((leaf, Some(level))) => Ok((leaf, self.tidy(address, level))),
             None => Err(self.no_page(guest)),
         }
     }
@@ -115,41 +118,58 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// Takes the page that starts at an address out of its table. Before it goes, `before` gets the level of the table, the
-/// word that owns it (0 at level 3), and its words; when it is gone, `after` gets the level and what `before`
-/// gave. Its result is returned.
+/// Takes the page that starts at an address out of its table. Whether it can be told at once that the table is no matter of
+/// concern, because it has other pages or is noted already, `is_known` says of its level, the word that owns it (0 at
+/// level 3), and its words as they were; the level is returned if not. What is told of the dirty flag is exact, or only
+/// what it was when the entry was looked at.
 #[inline(always)]
-pub(super) fn take_page<B, A, H: FrameHal>(
+pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
     tree: &mut FrameTree<H>,
     format: &Format,
     address: u64,
-    before: impl Fn(u32, u64, TableRef<'_, H>) -> B,
-    after: impl Fn(u32, B) -> A,
-) -> Option<(EptLeaf, A)> {
+    is_known: impl Fn(u32, u64, TableRef<'_, H>) -> bool,
+) -> Option<(EptLeaf, Option<u32>)> {
     let mut walk = region(tree, format, address)?;
-    let link = match walk.step(index(address, 3)) {
-        TableStep::Table(link) => link,
+    match walk.step(index(address, 3)) {
+        TableStep::Table(link) => take_below::<EXACT, H>(walk, link, format, address, is_known),
         TableStep::Word(entry) => {
-            let seen = before(3, 0, entry.table());
-            return Some((take_leaf::<3, H>(format, entry, address)?, after(3, seen)));
-        }
-    };
-    match walk.step(index(address, 2)) {
-        TableStep::Table(link) => {
-            let entry = walk.word_mut(index(address, 1));
-            let seen = before(1, link, entry.table());
-            Some((take_leaf::<1, H>(format, entry, address)?, after(1, seen)))
-        }
-        TableStep::Word(entry) => {
-            let seen = before(2, link, entry.table());
-            Some((take_leaf::<2, H>(format, entry, address)?, after(2, seen)))
+            let known = is_known(3, 0, entry.table());
+            Some((take_leaf::<3, EXACT, H>(format, entry, address)?, unless(known, 3)))
         }
     }
 }
 
+/// As [`take_page`], by a walk that has come to a table of level 2, which is owned by the word `link`.
+#[inline(always)]
+fn take_below<const EXACT: bool, H: FrameHal>(
+    mut walk: TableWalk<'_, H>,
+    link: u64,
+    format: &Format,
+    address: u64,
+    is_known: impl Fn(u32, u64, TableRef<'_, H>) -> bool,
+) -> Option<(EptLeaf, Option<u32>)> {
+    match walk.step(index(address, 2)) {
+        TableStep::Table(link) => {
+            let entry = walk.word_mut(index(address, 1));
+            let known = is_known(1, link, entry.table());
+            Some((take_leaf::<1, EXACT, H>(format, entry, address)?, unless(known, 1)))
+        }
+        TableStep::Word(entry) => {
+            let known = is_known(2, link, entry.table());
+            Some((take_leaf::<2, EXACT, H>(format, entry, address)?, unless(known, 2)))
+        }
+    }
+}
+
+/// The level, unless what is to be known of its table is.
+#[inline(always)]
+const fn unless(is_known: bool, level: u32) -> Option<u32> {
+    if is_known { None } else { Some(level) }
+}
+
 /// Takes the page of this level that starts at an address out of its entry.
 #[inline(always)]
-fn take_leaf<const LEVEL: u32, H: FrameHal>(
+fn take_leaf<const LEVEL: u32, const EXACT: bool, H: FrameHal>(
     format: &Format,
     entry: WordMut<'_, H>,
     address: u64,
@@ -161,7 +181,7 @@ fn take_leaf<const LEVEL: u32, H: FrameHal>(
     if address as u32 & slot_mask(LEVEL) as u32 != 0 || LEVEL > 1 && word & LARGE == 0 {
         return None;
     }
-    let word = if format.may_get_dirty(word) {
+    let word = if EXACT && format.may_get_dirty(word) {
         entry.swap(format.vacant).ok()?
     } else {
         entry.set(format.vacant).ok()?;

@@ -50,7 +50,7 @@ impl<H: FrameHal> Ept<H> {
     ///     pages: &[GuestPhysAddr],
     /// ) -> (Invalidation<H>, Result<(), EptError>) {
     ///     let mut session = ept.session();
-    ///     let done = pages.iter().try_for_each(|&page| session.unmap(page).map(|_| ()));
+    ///     let done = pages.iter().try_for_each(|&page| session.discard(page).map(|_| ()));
     ///     (session.finish(), done) // what was done before an error owes its INVEPT all the same
     /// }
     /// ```
@@ -102,18 +102,30 @@ impl<H: FrameHal> EptSession<'_, H> {
     /// As there. What the session did before stays.
     #[inline]
     pub fn unmap(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
+        self.take::<true>(guest)
+    }
+
+    /// As [`unmap`](Self::unmap), of a page that nobody will look into any more, as of one that the guest gave back: a
+    /// write that comes just now may be missing from the dirty flag that is returned. To be sure of it, `unmap` needs a
+    /// locked exchange for each page that is clean and can be written; this is a plain store.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn discard(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
+        self.take::<false>(guest)
+    }
+
+    #[inline(always)]
+    fn take<const EXACT: bool>(&mut self, guest: GuestPhysAddr) -> Result<EptLeaf, EptError> {
         let address = guest.as_u64();
-        let suspects = &self.ept.suspects;
-        let taken = take_page(
-            &mut self.ept.tree,
-            &self.ept.format,
-            address,
-            |level, link, _| link & NOTED != 0 || level == 3 && suspects.has_region(address),
-            |level, is_noted| if is_noted { 0 } else { level },
-        );
+        let Ept { tree, format, suspects, .. } = &mut *self.ept;
+        let taken = take_page::<EXACT, H>(tree, format, address, |level, link, _| {
+            link & NOTED != 0 || level == 3 && suspects.has_region(address)
+        });
         match taken {
-            Some((leaf, 0)) => Ok(leaf),
-            Some((leaf, level)) => {
+            Some((leaf, None)) => Ok(leaf),
+            Some((leaf, Some(level))) => {
                 self.suspect(address, level);
                 Ok(leaf)
             }

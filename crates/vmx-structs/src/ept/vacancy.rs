@@ -11,12 +11,9 @@
 
 use frame_core::{FrameHal, TableRef};
 
-use super::entry::{ENTRIES, index, shift};
+use super::entry::{ENTRIES, LINE, index, shift};
 use super::format::Format;
 use super::lookup::number;
-
-/// Words of one cache line.
-const LINE: usize = 8;
 
 /// An entry that is in use, or was, for each of many tables. Tables that have a place in common share the guess.
 pub(super) struct Witnesses {
