@@ -34,26 +34,33 @@ impl<H: FrameHal> Ept<H> {
         range: GuestRange,
         attributes: EptAttributes,
     ) -> Result<Invalidation<H>, EptError> {
-        let restricted = self.protect_pages(range, attributes)?;
-        Ok(self.owed(restricted, FrameStack::new()))
+        let mut needed = false;
+        self.protect_pages(range, attributes, &mut needed)?;
+        Ok(self.owed(needed, FrameStack::new()))
     }
 
-    /// Returns whether an INVEPT is owed.
+    /// Says whether an INVEPT is needed; if one is already, that need not be found out.
     #[inline(always)]
     pub(super) fn protect_pages(
         &mut self,
         range: GuestRange,
         attributes: EptAttributes,
-    ) -> Result<bool, EptError> {
-        if let Some(restricted) = self.protect_page(range, attributes) {
-            return Ok(restricted);
+        needed: &mut bool,
+    ) -> Result<(), EptError> {
+        match self.protect_page(range, attributes) {
+            Some((old, new)) => {
+                if !*needed && restricts(old, new) {
+                    *needed = true;
+                }
+            }
+            None => *needed |= self.protect_closely(range, attributes)?,
         }
-        self.protect_closely(range, attributes)
+        Ok(())
     }
 
-    /// If the range is one page of 4 KiB, and nothing is wrong.
+    /// If the range is one page of 4 KiB, and nothing is wrong: returns its entry as it was and as it is.
     #[inline(always)]
-    fn protect_page(&mut self, range: GuestRange, attributes: EptAttributes) -> Option<bool> {
+    fn protect_page(&mut self, range: GuestRange, attributes: EptAttributes) -> Option<(u64, u64)> {
         let (address, format) = (range.start().as_u64(), &self.format);
         if range.count() != 1 {
             return None;
@@ -95,10 +102,11 @@ pub(super) fn reprotect<H: FrameHal>(
     bits: u64,
 ) -> bool {
     let word = table.word(i);
-    reprotect_word(format, table, i, level, word, bits)
+    let (old, new) = reprotect_word(format, table, i, level, word, bits);
+    restricts(old, new)
 }
 
-/// As `reprotect`, of a leaf that was read as `word`.
+/// As `reprotect`, of a leaf that was read as `word`. Returns it as it was and as it is.
 #[inline(always)]
 fn reprotect_word<H: FrameHal>(
     format: &Format,
@@ -107,17 +115,18 @@ fn reprotect_word<H: FrameHal>(
     level: u32,
     word: u64,
     bits: u64,
-) -> bool {
+) -> (u64, u64) {
     let new = leaf_word(bits, word & ADDRESS, level) | word & (ACCESSED | DIRTY);
-    if (word ^ new) & !LOW == 0 {
+    let old = if (word ^ new) & !LOW == 0 {
         table.set_low_bytes(i..i + 1, new as u8);
-        restricts(word, new)
+        word
     } else {
         reprotect_high(format, table, i, word, new)
-    }
+    };
+    (old, new)
 }
 
-/// As `reprotect`, where more than the low byte changes.
+/// Where more than the low byte changes. Returns the word as it was.
 #[inline(never)]
 fn reprotect_high<H: FrameHal>(
     format: &Format,
@@ -125,7 +134,7 @@ fn reprotect_high<H: FrameHal>(
     i: usize,
     word: u64,
     new: u64,
-) -> bool {
+) -> u64 {
     let old = if format.may_change(word) {
         let old = table.swap(i, new);
         let late = old.map_or(0, |old| old & !new & (ACCESSED | DIRTY));
@@ -137,7 +146,7 @@ fn reprotect_high<H: FrameHal>(
         table.set(i, new).map(|()| word)
     };
     // An owner is no leaf, so this is not refused.
-    old.is_ok_and(|old| restricts(old, new))
+    old.unwrap_or(new)
 }
 
 /// Whether a processor that goes on using the old entry does what the new one does not say.

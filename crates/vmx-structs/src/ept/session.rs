@@ -151,10 +151,7 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn protect(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<(), EptError> {
         // Tables that may be empty are gaps like vacant entries above them: the same is refused.
-        if self.ept.protect_pages(range, attributes)? {
-            self.needed = true;
-        }
-        Ok(())
+        self.ept.protect_pages(range, attributes, &mut self.needed)
     }
 
     /// As [`Ept::remap`].
