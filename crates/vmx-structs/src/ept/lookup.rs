@@ -22,13 +22,13 @@ impl<H: FrameHal> Ept<H> {
     /// The page that holds this address; `None` when nothing is mapped there.
     #[inline]
     pub fn query(&self, guest: GuestPhysAddr) -> Option<EptLeaf> {
-        let (address, format) = (guest.as_u64(), &self.format);
-        if address >= self.plain {
-            return self.query_closely(address);
+        let address = guest.as_u64();
+        if address < self.plain {
+            if let Some(leaf) = below_4(self.tree.words(), address, &readable(address)) {
+                return Some(leaf);
+            }
         }
-        below_4(self.tree.words(), address, &|word, size| {
-            if format.is_present(word) { Some(EptLeaf::of(address, size, word)) } else { None }
-        })
+        self.query_closely(address)
     }
 
     /// As [`query`](Self::query), in trees with 5 levels and those in which an entry was edited as well.
