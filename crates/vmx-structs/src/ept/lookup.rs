@@ -8,7 +8,10 @@
 //!
 //! Whoever changes a page leaves bookmarks ([`FrameTree`]) in the tables of levels 3 and 2, as processors have caches of
 //! entries on the way: the next change in the same 512 GiB, or the same gibibyte, need not walk to there. Their labels are
-//! the first address that the table serves, and in the low bits the level.
+//! the [`number`]s of these parts.
+//!
+//! Where no entry was edited, one that is present and owns no table maps a page, of a memory type that there is: nothing
+//! else needs to be asked.
 
 use frame_core::{FrameHal, FrameTree, PhysAddr, TableEntry, TableMut, TableRef, TableWalk};
 

@@ -14,7 +14,8 @@
 //!   operation first looks whether it can succeed and takes all the frames that it will need; then it changes.
 //! - **Nothing leaks, nothing is reused early**: a table belongs to the entry that points to it. A table that becomes
 //!   empty is unlinked and handed out in the [`Invalidation`], which frees it after the INVEPT.
-//! - **No dirty flag is lost**: what [`Ept::unmap`] returns has the flag of a write that a processor made at that moment.
+//! - **No dirty flag is lost**: what [`Ept::unmap`] returns has the flag of a write that a processor made at that moment;
+//!   [`EptSession::discard`] is for pages whose flag does not matter.
 //! - **Only what the processor takes**: addresses, sizes and attributes are checked against the [`EptConfig`], so no
 //!   operation (but [`edit_entry`](Ept::edit_entry), which is for tests of processors) makes a misconfiguration.
 //!

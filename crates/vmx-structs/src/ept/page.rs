@@ -1,6 +1,6 @@
 //! One page at a time: unmap, remap.
 //!
-//! Both find the lowest table that holds the address, mostly by its bookmark, and change one entry of it.
+//! Both find the lowest table that holds the address, from a bookmark on where there is one, and change one entry of it.
 //!
 //! A processor may be writing to the page meanwhile, and then sets the dirty flag of its entry, by a locked operation
 //! that looks whether the entry still allows the write. So if the page is clean and can be written, the entry is taken

@@ -113,9 +113,9 @@ pub(super) fn is_empty<H: FrameHal>(format: &Format, table: TableRef<'_, H>) -> 
     (0..ENTRIES / PART).all(|part| !is_used::<H>(format, table.gather(part * PART..(part + 1) * PART).1))
 }
 
-/// An entry in use of a table; `None` if it has vacant ones alone. `around` is where one was just cleared: its neighbours
-/// are looked at first, then the others, from the far end of the table, where entries stay longest in use when they are
-/// cleared in order.
+/// An entry in use of a table; `None` if it has vacant ones alone. `around` is where one was just cleared: its own line is
+/// looked at first, then the others from the far end of the table, and the far end of a line, where entries stay longest
+/// in use when they are cleared in order.
 pub(super) fn used_entry<H: FrameHal>(
     format: &Format,
     table: TableRef<'_, H>,
@@ -123,13 +123,20 @@ pub(super) fn used_entry<H: FrameHal>(
 ) -> Option<usize> {
     const LINES: usize = ENTRIES / LINE;
     let own = around % ENTRIES / LINE;
-    let used_in = |line: usize| {
+    let used_in = |line: usize, from_top: bool| {
         let mut entries = line * LINE..(line + 1) * LINE;
-        let any = table.gather(entries.clone()).1;
-        if is_used::<H>(format, any) { entries.find(|&i| is_used::<H>(format, table.word(i))) } else { None }
+        if !is_used::<H>(format, table.gather(entries.clone()).1) {
+            return None;
+        }
+        let is_used = |&i: &usize| is_used::<H>(format, table.word(i));
+        if from_top { entries.rfind(is_used) } else { entries.find(is_used) }
     };
-    used_in(own).or_else(|| {
-        if own < LINES / 2 { (0..LINES).rev().find_map(used_in) } else { (0..LINES).find_map(used_in) }
+    used_in(own, around % LINE < LINE / 2).or_else(|| {
+        if own < LINES / 2 {
+            (0..LINES).rev().find_map(|line| used_in(line, true))
+        } else {
+            (0..LINES).find_map(|line| used_in(line, false))
+        }
     })
 }
 
