@@ -78,7 +78,7 @@ fn one<T: Tables>(group: &mut Group<'_>, row: &Row) {
 
 /// The time of one run of a row, without what it starts from and leaves behind.
 fn timed<T: Tables>(row: &Row, pages: &work::Pages) -> Duration {
-    let mut tables = work::prepared::<T>(row, pages);
+    let mut tables = work::prepared::<T>(row);
     let start = Instant::now();
     work::run(row, pages, &mut tables);
     start.elapsed()

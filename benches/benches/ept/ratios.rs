@@ -55,7 +55,7 @@ fn median(mut times: Vec<u128>) -> f64 {
 }
 
 fn timed<T: Tables>(row: &work::Row, pages: &work::Pages) -> Duration {
-    let mut tables = work::prepared::<T>(row, pages);
+    let mut tables = work::prepared::<T>(row);
     let start = processor_time();
     work::run(row, pages, &mut tables);
     processor_time() - start
