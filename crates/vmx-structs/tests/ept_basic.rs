@@ -275,9 +275,16 @@ fn unmapping_part_of_a_large_page_keeps_the_rest() {
 
 #[test]
 fn only_more_permission_needs_no_invept() {
+    // One page is another way than several.
+    for pages in [1, 2] {
+        only_more_permission_of_pages_needs_no_invept(pages);
+    }
+}
+
+fn only_more_permission_of_pages_needs_no_invept(pages: u64) {
     Hal::scope(64, || {
         let mut ept = Ept::<Hal>::new(EptConfig::new(&newest()).unwrap()).unwrap();
-        let all = range(0, 8 * K);
+        let all = range(0, pages * 4 * K);
         let (ro, rw, ram) = (
             EptAttributes::RAM.with_flags(EptFlags::READ),
             EptAttributes::RAM.with_flags(EptFlags::RW),
@@ -297,8 +304,17 @@ fn only_more_permission_needs_no_invept() {
         assert!(needed(rw), "some more, some less");
         // A gap is an error that names it, and nothing changes.
         let refused = ept.protect(range(0, 16 * K), ro);
-        assert_eq!(refused.map(|_| ()), Err(EptError::NotMapped { guest: gpa(8 * K) }));
+        assert_eq!(refused.map(|_| ()), Err(EptError::NotMapped { guest: gpa(pages * 4 * K) }));
         assert!(ept.leaves().all(|leaf| leaf.attributes() == Some(rw)));
+        // In a session too, which owes one for all.
+        for (attributes, owes) in [(ram, false), (ro, true)] {
+            let mut session = ept.session();
+            session.protect(all, attributes).unwrap();
+            session.protect(all, attributes).unwrap();
+            let invalidation = session.finish();
+            assert_eq!(invalidation.is_needed(), owes);
+            invalidation.waive();
+        }
     });
 }
 

@@ -248,3 +248,22 @@ fn edited_leaves_are_walked_as_they_stand() {
         assert!(ept.translate(gpa(0), EptAccess::READ).is_ok());
     });
 }
+
+#[test]
+fn an_entry_that_lost_its_size_is_no_page() {
+    for size in [PageSize::Size2M, PageSize::Size1G] {
+        Hal::scope(64, || {
+            let mut ept = Ept::<Hal>::new(EptConfig::new(&newest()).unwrap()).unwrap();
+            ept.map(gpa(0), PhysAddr::from(0), size, EptAttributes::RAM).unwrap();
+            ept.edit_entry(gpa(0), size.level(), |word| word & !0x80).unwrap().waive();
+            let none = Err(EptError::NotMapped { guest: gpa(0) });
+            assert_eq!(ept.unmap(gpa(0)).map(|_| ()), none);
+            let mut session = ept.session();
+            assert_eq!(session.unmap(gpa(0)).map(|_| ()), none);
+            assert_eq!(session.discard(gpa(0)).map(|_| ()), none);
+            assert!(!session.finish().is_needed());
+            assert_eq!(ept.query(gpa(0)), None);
+            assert!(matches!(ept.translate(gpa(0), EptAccess::READ), Err(EptFault::Misconfiguration { .. })));
+        });
+    }
+}

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{configs, everything, newest};
+use common::{check_words, configs, everything, newest};
 use frame_core::{AllocError, PhysAddr};
 use frame_testkit::{TestHal, test_hal};
 use proptest::prelude::*;
@@ -171,6 +171,8 @@ fn run(config: EptConfig, base: u64, ops: &[Op]) {
             // No table is empty: the twin has none, and both map the same by the same pages.
             assert!(ept.leaves().eq(twin.leaves()));
             assert_eq!(ept.table_frames(), twin.table_frames());
+            check_words(&ept);
+            check_words(&twin);
             let retired = invalidation.retired_tables();
             assert_eq!(Hal::owned(), ept.table_frames() + twin.table_frames() + retired);
             invalidation.complete(|_, _| Ok::<(), ()>(())).unwrap();
@@ -312,6 +314,20 @@ fn tables_of_a_session_that_was_not_finished_leak_and_never_come_back() {
 }
 
 #[test]
+fn tables_of_two_levels_with_the_same_number_are_told_apart() {
+    Hal::scope(64, || {
+        let mut ept = Ept::<Hal>::new(EptConfig::new(&newest()).unwrap()).unwrap();
+        ept.map(gpa(2 * M2), hpa(G), PageSize::Size4K, EptAttributes::RAM).unwrap();
+        ept.map(gpa(5 * G), hpa(G), PageSize::Size2M, EptAttributes::RAM).unwrap();
+        let mut session = ept.session();
+        session.unmap(gpa(2 * M2)).unwrap();
+        session.unmap(gpa(5 * G)).unwrap();
+        session.finish().waive();
+        assert_eq!((ept.table_frames(), Hal::owned()), (1, 1));
+    });
+}
+
+#[test]
 fn what_a_forgotten_session_left_the_next_one_owes() {
     for size in PageSize::ALL {
         Hal::scope(64, || {
@@ -337,6 +353,25 @@ fn what_a_forgotten_session_left_the_next_one_owes() {
             assert!(invalidation.is_needed());
             invalidation.waive();
             assert_eq!((ept.table_frames(), Hal::owned()), (1, 1));
+            // Also what owes an INVEPT without a table that may be empty: it had been looked at, or no page went.
+            let changes: [fn(&mut EptSession<'_, Hal>); 2] = [
+                |session| {
+                    session.unmap(gpa(0)).unwrap();
+                    session.unmap_range(range(1 << 40, 1)).unwrap();
+                },
+                |session| session.protect(range(0, 1), attributes(true)).unwrap(),
+            ];
+            for change in changes {
+                ept.unmap_range(range(0, 1 << 30)).unwrap().waive();
+                ept.map_range(range(0, 2), hpa(G), EptAttributes::RAM).unwrap();
+                let mut session = ept.session();
+                change(&mut session);
+                std::mem::forget(session);
+                let invalidation = ept.session().finish();
+                assert!(invalidation.is_needed());
+                invalidation.waive();
+                assert!(!ept.session().finish().is_needed());
+            }
         });
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::newest;
+use common::{check_words, newest};
 use frame_core::PhysAddr;
 use frame_testkit::{TestHal, test_hal};
 use vmx_structs::*;
@@ -53,6 +53,9 @@ fn a_table_goes_with_its_last_page_and_not_before() {
                         let is_last = done + 1 == order.len();
                         let context = format!("{size}, {name}, round {round}, {done}");
                         assert_eq!(owed.retired_tables(), usize::from(is_last), "{context}");
+                        if done % 100 == 0 || is_last {
+                            check_words(&ept);
+                        }
                         assert_eq!(ept.table_frames(), without + usize::from(!is_last), "{context}");
                         owed.waive();
                     }

@@ -21,7 +21,8 @@ fn range(start: u64, bytes: u64) -> GuestRange {
 }
 
 fn compare(ept: &Ept<Hal>, ranges: &[GuestRange]) {
-    let edges = [0, 4096, M, 2 * M, 4 * M, G, 2 * G, 3 * G, 512 * G, 1024 * G, 1 << 48, 1 << 57, 1 << 63];
+    let edges =
+        [0, 4096, M, 2 * M, 4 * M, G, 2 * G, 3 * G, 512 * G, 1024 * G, 1536 * G, 1 << 48, 1 << 57, 1 << 63];
     let accesses = [
         EptAccess::READ,
         EptAccess::WRITE,
@@ -73,6 +74,10 @@ fn a_view_gives_what_the_tables_give() {
                 range(0, 1 << 48),
                 range(0, 1024 * G),
                 range(511 * G, 2 * G),
+                range(0, 1025 * G),
+                range(G, 1535 * G),
+                range(1023 * G, 2 * G),
+                range(1535 * G, 2 * G),
                 range(512 * G - 4096, 512 * G),
             ];
             compare(&ept, &ranges);
@@ -89,6 +94,9 @@ fn a_view_gives_what_the_tables_give() {
                     ept.map(at, PhysAddr::from(8 << 30), size, EptAttributes::RAM).unwrap();
                 }
             }
+            // The first of three regions are there, or the first of two, or the last.
+            map(&mut ept, 1536 * G - 4096, 1, EptAttributes::DEVICE);
+            compare(&ept, &ranges);
             if config.execute_only() {
                 let kind = EptAttributes::RAM.with_flags(EptFlags::EXECUTE);
                 map(&mut ept, 1024 * G - 4096, 1, kind);

@@ -180,6 +180,60 @@ fn the_base_lies_at_the_marked_table_or_above_it() {
 }
 
 #[test]
+fn a_walk_comes_to_tables_and_to_words_that_can_be_changed() {
+    let _turn = turn();
+    let mut middle = FrameTable::<Hal>::new(0).unwrap();
+    middle.words_mut().link(1, FrameTable::new(11).unwrap(), 7).unwrap();
+    middle.words_mut().own_run(2, PhysFrames::alloc(FrameLayout::SINGLE).unwrap(), 0).unwrap();
+    let mut root = FrameTable::<Hal>::new(0).unwrap();
+    let link = root.words_mut().link(3, middle, 7).map(|_| root.words().word(3)).unwrap();
+    let mut tree = FrameTree::new(root);
+
+    let mut walk = tree.walk();
+    assert!(matches!(walk.step(3), TableStep::Table(word) if word == link));
+    match walk.step(0) {
+        TableStep::Word(entry) => {
+            assert_eq!((entry.word(), entry.table().word(1) & 7), (0, 7));
+            assert_eq!(entry.set(PlainWord::of(9)), Ok(()));
+        }
+        TableStep::Table(_) => panic!("no table there"),
+    }
+    match walk.step(2) {
+        TableStep::Word(run) => assert_eq!(run.swap(PlainWord::of(0)), Err(OwnedWord)),
+        TableStep::Table(_) => panic!("a run is no table"),
+    }
+    assert_eq!(walk.word_mut(0).swap(PlainWord::of(8)), Ok(9));
+    assert_eq!(walk.word_mut(1).set(PlainWord::of(0)), Err(OwnedWord), "it owns a table");
+    assert_eq!(walk.words().word(0), 8);
+    walk.mark(5);
+    // From the mark on, which stays.
+    let mut walk = tree.walk_from_mark();
+    assert_eq!(walk.words().word(0), 8);
+    assert!(walk.down(1) && !walk.down(1));
+    assert_eq!((walk.word_mut(4).swap(PlainWord::of(12)), walk.words().word(4)), (Ok(11), 12));
+    assert_eq!((tree.label(), tree.marked().word(0)), (5, 8));
+    // Where none is marked, from the root.
+    tree.unmark();
+    assert_eq!(tree.walk_from_mark().words().word(3), link);
+}
+
+#[test]
+fn plain_words_are_written_over_plain_words() {
+    let _turn = turn();
+    let mut table = FrameTable::<Hal>::new(0xabcd).unwrap();
+    table.words_mut().link(5, FrameTable::new(0).unwrap(), 0x307).unwrap();
+    let link = table.words().word(5);
+    assert_eq!(table.words_mut().word_mut(5).set(PlainWord::of(0)), Err(OwnedWord));
+    assert_eq!(table.words_mut().word_mut(5).swap(PlainWord::of(0)), Err(OwnedWord));
+    assert_eq!(table.words().word(5), link);
+    assert_eq!(table.words_mut().word_mut(4).swap(PlainWord::of(8)), Ok(0xabcd));
+    assert_eq!(table.words_mut().word_mut(4).set(PlainWord::of(9)), Ok(()));
+    assert_eq!(table.words().word(4), 9);
+    assert_eq!((PlainWord::new(TABLE), PlainWord::of(TABLE | 7).get()), (Err(OwnedWord), 7));
+    assert_eq!(PlainWord::new(7).map(PlainWord::get), Ok(7));
+}
+
+#[test]
 fn low_bytes_of_a_range_change_and_nothing_else() {
     let _turn = turn();
     let mut table = FrameTable::<Hal>::new(0xabcd_ef12).unwrap();
@@ -191,11 +245,4 @@ fn low_bytes_of_a_range_change_and_nothing_else() {
     assert_eq!(table.words().word(5), link & !0xff | 0x34);
     assert_eq!(table.words().gather(3..5), (0xabcd_ef12 & 0xabcd_ef34, 0xabcd_ef12 | 0xabcd_ef34));
     assert_eq!(table.words().gather(3..3), (u64::MAX, 0));
-    assert_eq!(table.words_mut().word_mut(5).set(PlainWord::of(0)), Err(OwnedWord));
-    assert_eq!(table.words_mut().word_mut(5).swap(PlainWord::of(0)), Err(OwnedWord));
-    assert_eq!(table.words_mut().word_mut(4).swap(PlainWord::of(8)), Ok(0xabcd_ef34));
-    assert_eq!(table.words_mut().word_mut(4).set(PlainWord::of(9)), Ok(()));
-    assert_eq!(table.words().word(4), 9);
-    assert_eq!((PlainWord::new(TABLE), PlainWord::of(TABLE | 7).get()), (Err(OwnedWord), 7));
-    assert_eq!(PlainWord::new(7).map(PlainWord::get), Ok(7));
 }

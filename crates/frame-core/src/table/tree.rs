@@ -142,7 +142,6 @@ impl<H: FrameHal> fmt::Debug for FrameTree<H> {
 }
 
 /// What a walk finds in a word.
-#[derive(Debug)]
 pub enum TableStep<'a, H: FrameHal> {
     /// The word, which owns the table in which the walk is now.
     Table(u64),
@@ -215,6 +214,15 @@ impl<'a, H: FrameHal> TableWalk<'a, H> {
         self.tree.label = label;
         // What it unlinks lies below it, and the bookmark does not.
         TableMut::of(self.at)
+    }
+}
+
+impl<H: FrameHal> fmt::Debug for TableStep<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(word) => write!(f, "Table({word:#x})"),
+            Self::Word(word) => word.fmt(f),
+        }
     }
 }
 

@@ -24,8 +24,8 @@ impl<H: FrameHal> Ept<H> {
     }
 
     /// Writes an entry as it is told, valid or not: `edit` takes the word and gives the new one. Of an entry that points
-    /// to a table the address (and the mark of ownership, bits 55:52) stays. [`translate`](Self::translate) tells what
-    /// the processor makes of it.
+    /// to a table the address stays, the mark of ownership (bits 55:52), and the library's own marks (bits 56 and 11).
+    /// [`translate`](Self::translate) tells what the processor makes of it.
     ///
     /// This can break the promise that tables hold nothing but what the processor takes; other operations refuse
     /// ([`EptError::Malformed`]) or pass over what they cannot understand.

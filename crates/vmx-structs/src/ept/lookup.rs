@@ -230,7 +230,8 @@ pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
     Some(region(tree, format, address)?.mark(FrameTree::<H>::UNMARKED))
 }
 
-/// Clears marks in the word that owns the table of this level (1 or 2) for an address, if there is one, and sets others.
+/// Clears marks in the word that owns the table of this level for an address, if there is one, and sets others. Words that
+/// own tables of levels above 2 have none.
 pub(super) fn change_link<H: FrameHal>(
     tree: &mut FrameTree<H>,
     format: &Format,

@@ -113,6 +113,8 @@ pub struct Ept<H: FrameHal> {
     witnesses: Witnesses,
     /// Of sessions; none but while there is one, or after one that was forgotten.
     suspects: Suspects,
+    /// Whether a session owes an INVEPT: the one that there is, or one that was forgotten.
+    session_owes: bool,
 }
 
 impl<H: FrameHal> Ept<H> {
@@ -134,6 +136,7 @@ impl<H: FrameHal> Ept<H> {
             tables: 1,
             witnesses: Witnesses::new(),
             suspects: Suspects::NONE,
+            session_owes: false,
         })
     }
 

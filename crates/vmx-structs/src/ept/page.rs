@@ -139,7 +139,8 @@ pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
     }
 }
 
-/// As [`take_page`], by a walk that has come to a table of level 2, which is owned by the word `link`.
+/// As [`take_page`], by a walk that has come to a table of level 2, which is owned by the word `link`: 0 where `is_known` has
+/// no use for that.
 #[inline(always)]
 fn take_below<const EXACT: bool, H: FrameHal>(
     mut walk: TableWalk<'_, H>,

@@ -34,33 +34,20 @@ impl<H: FrameHal> Ept<H> {
         range: GuestRange,
         attributes: EptAttributes,
     ) -> Result<Invalidation<H>, EptError> {
-        let mut needed = false;
-        self.protect_pages(range, attributes, &mut needed)?;
+        let needed = match self.protect_page(range, attributes) {
+            Some((old, new)) => restricts(old, new),
+            None => self.protect_closely(range, attributes)?,
+        };
         Ok(self.owed(needed, FrameStack::new()))
-    }
-
-    /// Says whether an INVEPT is needed; if one is already, that need not be found out.
-    #[inline(always)]
-    pub(super) fn protect_pages(
-        &mut self,
-        range: GuestRange,
-        attributes: EptAttributes,
-        needed: &mut bool,
-    ) -> Result<(), EptError> {
-        match self.protect_page(range, attributes) {
-            Some((old, new)) => {
-                if !*needed && restricts(old, new) {
-                    *needed = true;
-                }
-            }
-            None => *needed |= self.protect_closely(range, attributes)?,
-        }
-        Ok(())
     }
 
     /// If the range is one page of 4 KiB, and nothing is wrong: returns its entry as it was and as it is.
     #[inline(always)]
-    fn protect_page(&mut self, range: GuestRange, attributes: EptAttributes) -> Option<(u64, u64)> {
+    pub(super) fn protect_page(
+        &mut self,
+        range: GuestRange,
+        attributes: EptAttributes,
+    ) -> Option<(u64, u64)> {
         let (address, format) = (range.start().as_u64(), &self.format);
         if range.count() != 1 {
             return None;
@@ -76,9 +63,14 @@ impl<H: FrameHal> Ept<H> {
         }
     }
 
+    /// As `protect`, whatever is there and whatever is wrong. Returns whether an INVEPT is owed.
     #[cold]
     #[inline(never)]
-    fn protect_closely(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<bool, EptError> {
+    pub(super) fn protect_closely(
+        &mut self,
+        range: GuestRange,
+        attributes: EptAttributes,
+    ) -> Result<bool, EptError> {
         let bits = attributes.encode(&self.config)?;
         let (first, last) = self.config.span(range)?;
         let (config, format, change) = (self.config, self.format, Change::Protect(bits));
@@ -127,6 +119,7 @@ fn reprotect_word<H: FrameHal>(
 }
 
 /// Where more than the low byte changes. Returns the word as it was.
+#[cold]
 #[inline(never)]
 fn reprotect_high<H: FrameHal>(
     format: &Format,
@@ -151,7 +144,7 @@ fn reprotect_high<H: FrameHal>(
 
 /// Whether a processor that goes on using the old entry does what the new one does not say.
 #[inline]
-const fn restricts(old: u64, new: u64) -> bool {
+pub(super) const fn restricts(old: u64, new: u64) -> bool {
     let access = EptFlags::RWX.bits();
     let same_page = (old ^ new) & !(access | ACCESSED | DIRTY) == 0;
     let allows_more_only = old & !new & access == 0;

@@ -9,13 +9,13 @@
 //! looks whether they are empty when it goes on to another part of the guest (another gibibyte, where pages of 4 KiB are
 //! taken out), or before anything that has to know.
 //!
-//! A session that is dropped without `finish` owes an INVEPT that nobody will execute: it logs an error, and its tables
-//! leak. One that is forgotten ([`core::mem::forget`]) leaks them too, and tables that map nothing may stay linked until
+//! What a session owes that was not finished, the next one owes. Dropped, it logs an error, and the tables that it had
+//! unlinked leak. Forgotten ([`core::mem::forget`]), it leaks them too, and tables that map nothing may stay linked until
 //! the next session, which a map of a larger page in their place finds occupied.
 //!
 //! # Invariants
 //!
-//! - a table that may be empty is among the [`Suspects`], and an INVEPT needed; no table is empty that is not;
+//! - a table that may be empty is among the [`Suspects`], and an INVEPT is owed; no table is empty that is not;
 //! - tables that are no longer linked lie in `retired`: they are not freed before the INVEPT.
 
 use core::{fmt, mem};
@@ -26,6 +26,7 @@ use log::error;
 use super::entry::{FULL, NOTED};
 use super::lookup::change_link;
 use super::page::take_page;
+use super::protect::restricts;
 use super::vacancy::Suspects;
 use super::{Ept, EptAttributes, EptError, EptLeaf, Invalidation};
 use crate::{GuestPhysAddr, GuestRange, PageSize};
@@ -34,7 +35,6 @@ use crate::{GuestPhysAddr, GuestRange, PageSize};
 #[must_use = "finish it: processors may go on using the old translations"]
 pub struct EptSession<'a, H: FrameHal> {
     ept: &'a mut Ept<H>,
-    needed: bool,
     retired: FrameStack<H>,
 }
 
@@ -56,9 +56,7 @@ impl<H: FrameHal> Ept<H> {
     /// ```
     #[inline]
     pub fn session(&mut self) -> EptSession<'_, H> {
-        // What one that was forgotten noted is still owed.
-        let needed = !self.suspects.is_empty();
-        EptSession { ept: self, needed, retired: FrameStack::new() }
+        EptSession { ept: self, retired: FrameStack::new() }
     }
 }
 
@@ -151,7 +149,16 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn protect(&mut self, range: GuestRange, attributes: EptAttributes) -> Result<(), EptError> {
         // Tables that may be empty are gaps like vacant entries above them: the same is refused.
-        self.ept.protect_pages(range, attributes, &mut self.needed)
+        match self.ept.protect_page(range, attributes) {
+            // If one is owed already, it need not be found out.
+            Some((old, new)) => {
+                if !self.ept.session_owes && restricts(old, new) {
+                    self.ept.session_owes = true;
+                }
+            }
+            None => self.ept.session_owes |= self.ept.protect_closely(range, attributes)?,
+        }
+        Ok(())
     }
 
     /// As [`Ept::remap`].
@@ -199,14 +206,14 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[inline]
     pub fn finish(mut self) -> Invalidation<H> {
         self.settle();
-        let (needed, retired) = (mem::take(&mut self.needed), mem::take(&mut self.retired));
+        let (needed, retired) = (mem::take(&mut self.ept.session_owes), mem::take(&mut self.retired));
         self.ept.owed(needed, retired)
     }
 
     /// Takes in what a change owes.
     fn take_over(&mut self, owed: Invalidation<H>) {
         let (needed, retired) = owed.into_parts();
-        self.needed |= needed;
+        self.ept.session_owes |= needed;
         self.retired.append(retired);
     }
 
@@ -214,7 +221,7 @@ impl<H: FrameHal> EptSession<'_, H> {
     #[cold]
     #[inline(never)]
     fn suspect(&mut self, address: u64, level: u32) {
-        self.needed = true;
+        self.ept.session_owes = true;
         if !self.ept.suspects.note(address, level) {
             self.settle();
             self.ept.suspects.note(address, level);
@@ -236,11 +243,11 @@ impl<H: FrameHal> EptSession<'_, H> {
 }
 
 impl<H: FrameHal> Drop for EptSession<'_, H> {
-    /// A session that was not finished: what it did is done, and its INVEPT is owed, but nobody will execute it.
+    /// A session that was not finished: what it did is done, and its INVEPT is owed, by the next session.
     #[inline]
     fn drop(&mut self) {
         self.settle();
-        if self.needed || !self.retired.is_empty() {
+        if self.ept.session_owes || !self.retired.is_empty() {
             self.leak();
         }
     }
@@ -258,7 +265,7 @@ impl<H: FrameHal> fmt::Debug for EptSession<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EptSession")
             .field("ept", &self.ept.pointer())
-            .field("needed", &self.needed)
+            .field("needed", &self.ept.session_owes)
             .field("retired_tables", &self.retired.len())
             .finish()
     }

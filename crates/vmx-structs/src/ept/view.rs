@@ -18,7 +18,7 @@ pub struct EptView<'a, H: FrameHal> {
     ept: &'a Ept<H>,
     start: Start<'a, H>,
     first: u64,
-    /// Bytes of the part; 0 where there are no such tables, or where an entry was edited.
+    /// Bytes of what is looked up by the tables; 0 where they are not there, or where an entry was edited.
     bytes: u64,
 }
 
@@ -31,8 +31,9 @@ enum Start<'a, H: FrameHal> {
 }
 
 impl<H: FrameHal> Ept<H> {
-    /// A view of a part of the guest, in which lookups are faster: by one table where it crosses no more than one
-    /// border of 512 GiB, by two where it does not cross one of 1 GiB. Addresses beyond are looked up as well, as without a view.
+    /// A view of a part of the guest, in which lookups are faster: by one table, where that is there, in up to two regions of
+    /// 512 GiB; by two where the part lies in one gibibyte that has a table. Other addresses are looked up as well, as
+    /// without a view.
     ///
     /// ```
     /// # use frame_core::FrameHal;
@@ -48,21 +49,23 @@ impl<H: FrameHal> Ept<H> {
     pub fn view(&self, range: GuestRange) -> Result<EptView<'_, H>, EptError> {
         let (first, last) = self.config.span(range)?;
         let border = last & !slot_mask(4);
-        let start = match (self.region(first), self.region(last)) {
-            (Some(table), _) if first >= border => match table.child(index(first, 3)) {
-                Some(directory) if index(first, 3) == index(last, 3) => Some(Start::Directory(directory)),
-                _ => Some(Start::Regions(table, u64::MAX, table)),
-            },
-            (Some(before), Some(behind)) if border - first <= slot_mask(4) + 1 => {
-                Some(Start::Regions(before, border, behind))
+        let (before, behind) = (self.region(first), self.region(last));
+        let view = |start, first, last| EptView { ept: self, start, first, bytes: last - first + 1 };
+        let only = |table| Start::Regions(table, u64::MAX, table);
+        Ok(match (before, behind) {
+            _ if self.edited => EptView { bytes: 0, ..view(only(self.tree.words()), first, last) },
+            (Some(table), _) if first >= border => {
+                let directory = table.child(index(first, 3)).filter(|_| index(first, 3) == index(last, 3));
+                view(directory.map_or(only(table), Start::Directory), first, last)
             }
-            _ => None,
-        };
-        let (start, bytes) = match start {
-            Some(start) if !self.edited => (start, last - first + 1),
-            _ => (Start::Directory(self.tree.words()), 0),
-        };
-        Ok(EptView { ept: self, start, first, bytes })
+            (Some(before), Some(behind)) if border - first <= slot_mask(4) + 1 => {
+                view(Start::Regions(before, border, behind), first, last)
+            }
+            // Of more, or where only one is there: the first part, or the last.
+            (Some(before), _) => view(only(before), first, first | slot_mask(4)),
+            (None, Some(behind)) => view(only(behind), border.max(first), last),
+            (None, None) => EptView { bytes: 0, ..view(only(self.tree.words()), first, last) },
+        })
     }
 
     /// The table of level 3 for an address.
