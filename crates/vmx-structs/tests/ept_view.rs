@@ -121,3 +121,27 @@ fn a_view_gives_what_the_tables_give() {
         });
     }
 }
+
+#[test]
+fn a_view_of_a_part_that_begins_where_nothing_is_finds_nothing_there() {
+    let config = EptConfig::new(&common::newest()).unwrap();
+    Hal::scope(16, || {
+        let mut ept = Ept::<Hal>::new(config).unwrap();
+        // The last gibibytes of the second and the third region have the index of that of the first.
+        for page in [1023 * G, 1535 * G] {
+            ept.map(gpa(page), PhysAddr::from(0), PageSize::Size1G, EptAttributes::RAM).unwrap();
+        }
+        for view in [range(511 * G, 513 * G), range(511 * G, 1025 * G)].map(|range| ept.view(range).unwrap())
+        {
+            for (page, is_there) in [(511 * G, false), (1023 * G, true), (1535 * G, true), (2047 * G, false)]
+            {
+                assert_eq!(view.query(gpa(page)).is_some(), is_there, "{page:#x} in {view:?}");
+                assert_eq!(
+                    view.translate(gpa(page), EptAccess::READ).is_ok(),
+                    is_there,
+                    "{page:#x} in {view:?}"
+                );
+            }
+        }
+    });
+}

@@ -118,10 +118,9 @@ impl<H: FrameHal> Ept<H> {
     }
 }
 
-/// Takes the page that starts at an address out of its table. Whether it can be told at once that the table is no matter of
-/// concern, because it has other pages or is noted already, `is_known` says of its level, the word that owns it (0 at
-/// level 3), and its words as they were; the level is returned if not. What is told of the dirty flag is exact, or only
-/// what it was when the entry was looked at.
+/// Takes the page that starts at an address out of its table. Returns it, and the level of the table, if somebody has to
+/// look whether it is empty now: not if it is known to be no concern, as `is_known` says, of its level, the word that owns
+/// it (0 at level 3), and its words as they were. If `EXACT`, the dirty flag is that of a write at this very moment.
 #[inline(always)]
 pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
     tree: &mut FrameTree<H>,

@@ -63,7 +63,7 @@ impl<H: FrameHal> Ept<H> {
             }
             // Of more, or where only one is there: the first part, or the last.
             (Some(before), _) => view(only(before), first, first | slot_mask(4)),
-            (None, Some(behind)) => view(only(behind), border.max(first), last),
+            (None, Some(behind)) => view(only(behind), border, last),
             (None, None) => EptView { bytes: 0, ..view(only(self.tree.words()), first, last) },
         })
     }
