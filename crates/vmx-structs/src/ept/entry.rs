@@ -20,7 +20,7 @@ pub(super) const DIRTY: u64 = 1 << 9;
 /// In an entry that owns a table of level 1: every entry of that maps a page. Known of tables that were filled at once, so
 /// that a plan need not read them; whoever makes an entry vacant takes the mark away first. Processors ignore the bit.
 pub(super) const FULL: u64 = 1 << 56;
-/// In an entry that owns a table of level 1 or 2: the table is among the [`Suspects`](super::vacancy::Suspects). Processors
+/// In an entry that owns a table: that is among the [`Suspects`](super::vacancy::Suspects). Processors
 /// ignore the bit.
 pub(super) const NOTED: u64 = 1 << 11;
 /// Entries in a table.

@@ -230,8 +230,22 @@ pub(super) fn table_at<'a, const LEVEL: u32, H: FrameHal>(
     Some(region(tree, format, address)?.mark(FrameTree::<H>::UNMARKED))
 }
 
-/// Clears marks in the word that owns the table of this level for an address, if there is one, and sets others. Words that
-/// own tables of levels above 2 have none.
+/// The table above the one of this level (1, 2 or 3) for an address, if it is there.
+pub(super) fn table_above<'a, H: FrameHal>(
+    tree: &'a mut FrameTree<H>,
+    format: &Format,
+    address: u64,
+    level: u32,
+) -> Option<TableMut<'a, H>> {
+    match level {
+        1 => table_at::<2, H>(tree, format, address),
+        2 => table_at::<3, H>(tree, format, address),
+        _ if address < format.near => Some(tree.words_mut()),
+        _ => tree.words_mut().into_child(format.far_index(address)?).ok(),
+    }
+}
+
+/// Clears marks in the word that owns the table of this level for an address, if there is one, and sets others.
 pub(super) fn change_link<H: FrameHal>(
     tree: &mut FrameTree<H>,
     format: &Format,
@@ -240,11 +254,7 @@ pub(super) fn change_link<H: FrameHal>(
     clear: u64,
     set: u64,
 ) {
-    let table = match level {
-        1 => directory(tree, format, address).ok(),
-        2 => table_at::<3, H>(tree, format, address),
-        _ => None,
-    };
+    let table = table_above(tree, format, address, level);
     let Some(table) = table else { return };
     let i = index(address, level + 1);
     let link = table.word(i);

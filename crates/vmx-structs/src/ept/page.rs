@@ -9,12 +9,12 @@
 //! just before as well.
 
 use frame_core::{
-    FrameHal, FrameStack, FrameTree, PhysAddr, TableMut, TableRef, TableStep, TableWalk, WordMut,
+    FrameHal, FrameStack, FrameTree, PhysAddr, PhysFrame, TableMut, TableRef, TableStep, TableWalk, WordMut,
 };
 
-use super::entry::{EptLeaf, FULL, LARGE, index, leaf_word, slot_mask};
+use super::entry::{EptLeaf, FULL, LARGE, NOTED, index, leaf_word, slot_mask};
 use super::format::Format;
-use super::lookup::{lowest, no_longer_full, number, region};
+use super::lookup::{lowest, no_longer_full, number, region, table_above};
 use super::vacancy::{is_empty, used_entry};
 use super::{Ept, EptAttributes, EptError, EptFlags, Invalidation};
 use crate::GuestPhysAddr;
@@ -69,6 +69,19 @@ impl<H: FrameHal> Ept<H> {
     #[inline(never)]
     pub(super) fn no_page(&self, guest: GuestPhysAddr) -> EptError {
         self.leaf_at(guest).err().unwrap_or(EptError::NotMapped { guest })
+    }
+
+    /// Takes the table of this level for an address out, if it is empty; if not, it is no longer noted.
+    pub(super) fn take_empty(&mut self, level: u32, address: u64) -> Option<PhysFrame<H>> {
+        let (mut above, i) =
+            (table_above(&mut self.tree, &self.format, address, level)?, index(address, level + 1));
+        if !is_empty(&self.format, above.child(i)?.words()) {
+            above.words().clear_bits(i, NOTED);
+            return None;
+        }
+        let table = above.unlink(i, self.format.vacant.get())?;
+        self.tables -= 1;
+        Some(table.into_frame())
     }
 
     /// Takes the tables out on the way to an address that map nothing any more.

@@ -235,8 +235,15 @@ impl<H: FrameHal> EptSession<'_, H> {
             return;
         }
         let (level, addresses) = mem::replace(&mut self.ept.suspects, Suspects::NONE).addresses();
+        let mut gone = None;
         for address in addresses {
-            change_link(&mut self.ept.tree, &self.ept.format, address, level, NOTED, 0);
+            if let Some(table) = self.ept.take_empty(level, address) {
+                self.retired.push(table);
+                gone = Some(address);
+            }
+        }
+        // The tables above them may be empty now as well.
+        if let Some(address) = gone {
             self.retired.append(self.ept.prune(address));
         }
     }

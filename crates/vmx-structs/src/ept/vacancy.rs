@@ -55,7 +55,7 @@ impl Witnesses {
 }
 
 /// Tables of one level that may be empty: some of those below one table. The entry of each is marked as
-/// [`NOTED`](super::entry::NOTED), but that of one of level 3.
+/// [`NOTED`](super::entry::NOTED).
 pub(super) struct Suspects {
     /// Their level; 0 when there are none.
     level: u32,
@@ -63,7 +63,8 @@ pub(super) struct Suspects {
     above: u64,
     /// A bit for each entry of that table.
     bits: [u64; WORDS],
-    /// The number of the one of level 3 that was noted last; [`NOWHERE`] when there is none.
+    /// The number of the one of level 3 that was noted last; [`NOWHERE`] when there is none. Who unmaps a page of 1 GiB does
+    /// not come by the entry above.
     region: u64,
 }
 
