@@ -133,7 +133,7 @@ impl<H: FrameHal> Ept<H> {
 
 /// Takes the page that starts at an address out of its table. Returns it, and the level of the table, if somebody has to
 /// look whether it is empty now: not if it is known to be no concern, as `is_known` says, of its level, the word that owns
-/// it (0 at level 3), and its words as they were. If `EXACT`, the dirty flag is that of a write at this very moment.
+/// it (0 at level 3), and its words. If `EXACT`, the dirty flag is that of a write at this very moment.
 #[inline(always)]
 pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
     tree: &mut FrameTree<H>,
@@ -145,8 +145,8 @@ pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
     match walk.step(index(address, 3)) {
         TableStep::Table(link) => take_below::<EXACT, H>(walk, link, format, address, is_known),
         TableStep::Word(entry) => {
-            let known = is_known(3, 0, entry.table());
-            Some((take_leaf::<3, EXACT, H>(format, entry, address)?, unless(known, 3)))
+            let table = entry.table();
+            Some((take_leaf::<3, EXACT, H>(format, entry, address)?, unless(is_known(3, 0, table), 3)))
         }
     }
 }
@@ -164,12 +164,12 @@ fn take_below<const EXACT: bool, H: FrameHal>(
     match walk.step(index(address, 2)) {
         TableStep::Table(link) => {
             let entry = walk.word_mut(index(address, 1));
-            let known = is_known(1, link, entry.table());
-            Some((take_leaf::<1, EXACT, H>(format, entry, address)?, unless(known, 1)))
+            let table = entry.table();
+            Some((take_leaf::<1, EXACT, H>(format, entry, address)?, unless(is_known(1, link, table), 1)))
         }
         TableStep::Word(entry) => {
-            let known = is_known(2, link, entry.table());
-            Some((take_leaf::<2, EXACT, H>(format, entry, address)?, unless(known, 2)))
+            let table = entry.table();
+            Some((take_leaf::<2, EXACT, H>(format, entry, address)?, unless(is_known(2, link, table), 2)))
         }
     }
 }

@@ -18,24 +18,25 @@ use super::lookup::number;
 /// An entry that is in use, or was, for each of many tables. Tables that have a place in common share the guess.
 pub(super) struct Witnesses {
     /// Its index.
-    entries: [u16; ENTRIES],
+    entries: [u16; PLACES],
 }
+
+const PLACES: usize = 256;
 
 impl Witnesses {
     /// Guesses to begin with: not in the same line of every table, for such lines drive each other out of a processor's
     /// cache.
     pub(super) const fn new() -> Self {
-        let mut entries = [0; ENTRIES];
-        let mut table = 0;
-        while table < ENTRIES {
-            entries[table] = (table % LINE * LINE) as u16;
-            table += 1;
+        let mut entries = [0; PLACES];
+        let mut place = 0;
+        while place < PLACES {
+            entries[place] = (place % LINE * LINE) as u16;
+            place += 1;
         }
         Self { entries }
     }
 
-    /// Whether the table of this level that an address lies in has an entry in use beside the one of the address. `false`
-    /// says nothing.
+    /// Whether the table of this level that an address lies in has an entry in use. `false` says nothing.
     #[inline(always)]
     pub(super) fn knows<H: FrameHal>(
         &self,
@@ -44,14 +45,19 @@ impl Witnesses {
         address: u64,
         level: u32,
     ) -> bool {
-        let i = usize::from(self.entries[index(address, level + 1)]);
-        format.is_present(table.word(i)) && i != index(address, level)
+        format.is_present(table.word(usize::from(self.entries[place(address, level)])))
     }
 
     /// Takes note of an entry in use, of the table of this level that an address lies in.
     pub(super) fn remember(&mut self, address: u64, level: u32, i: usize) {
-        self.entries[index(address, level + 1)] = (i % ENTRIES) as u16;
+        self.entries[place(address, level)] = (i % ENTRIES) as u16;
     }
+}
+
+/// The place of the table of this level that an address lies in.
+#[inline(always)]
+const fn place(address: u64, level: u32) -> usize {
+    number(address, level) as usize % PLACES
 }
 
 /// Tables of one level that may be empty: some of those below one table. The entry of each is marked as
@@ -140,13 +146,10 @@ pub(super) fn used_entry<H: FrameHal>(
         let is_used = |&i: &usize| is_used::<H>(format, table.word(i));
         if from_top { entries.rfind(is_used) } else { entries.find(is_used) }
     };
-    used_in(own, around % LINE < LINE / 2).or_else(|| {
-        if own < LINES / 2 {
-            (0..LINES).rev().find_map(|line| used_in(line, true))
-        } else {
-            (0..LINES).find_map(|line| used_in(line, false))
-        }
-    })
+    let below = || (0..own).find_map(|line| used_in(line, false));
+    let above = || (own + 1..LINES).rev().find_map(|line| used_in(line, true));
+    used_in(own, around % LINE < LINE / 2)
+        .or_else(|| if own < LINES / 2 { above().or_else(below) } else { below().or_else(above) })
 }
 
 /// Whether one of the words that were combined is in use. What owns a table or a run is present, unless it was edited.
