@@ -139,7 +139,7 @@ impl fmt::Display for GuestRangeError {
 
 impl core::error::Error for GuestRangeError {}
 
-/// The size of a page that an EPT entry maps.
+/// The size of a page that an EPT entry maps. As a number, it is the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum PageSize {

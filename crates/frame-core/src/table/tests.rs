@@ -217,12 +217,18 @@ fn a_walk_comes_to_tables_and_to_words_that_can_be_changed() {
     assert_eq!(tree.walk_from_mark().words().word(3), link);
 }
 
+/// A table of this word, but for one at index 5 that owns a table; and that.
+fn table_with_a_link(word: u64) -> (FrameTable<Hal>, u64) {
+    let mut table = FrameTable::<Hal>::new(word).unwrap();
+    table.words_mut().link(5, FrameTable::new(0).unwrap(), 0x307).unwrap();
+    let link = table.words().word(5);
+    (table, link)
+}
+
 #[test]
 fn plain_words_are_written_over_plain_words() {
     let _turn = turn();
-    let mut table = FrameTable::<Hal>::new(0xabcd).unwrap();
-    table.words_mut().link(5, FrameTable::new(0).unwrap(), 0x307).unwrap();
-    let link = table.words().word(5);
+    let (mut table, link) = table_with_a_link(0xabcd);
     assert_eq!(table.words_mut().word_mut(5).set(PlainWord::of(0)), Err(OwnedWord));
     assert_eq!(table.words_mut().word_mut(5).swap(PlainWord::of(0)), Err(OwnedWord));
     assert_eq!(table.words().word(5), link);
@@ -236,9 +242,7 @@ fn plain_words_are_written_over_plain_words() {
 #[test]
 fn low_bytes_of_a_range_change_and_nothing_else() {
     let _turn = turn();
-    let mut table = FrameTable::<Hal>::new(0xabcd_ef12).unwrap();
-    table.words_mut().link(5, FrameTable::new(0).unwrap(), 0x307).unwrap();
-    let link = table.words().word(5);
+    let (mut table, link) = table_with_a_link(0xabcd_ef12);
     table.words_mut().set_low_bytes(4..7, 0x34);
     assert_eq!(table.words().word(3), 0xabcd_ef12);
     assert_eq!((table.words().word(4), table.words().word(6)), (0xabcd_ef34, 0xabcd_ef34));

@@ -80,14 +80,11 @@ impl Format {
         large && self.is_present(word) && !TableRef::<H>::is_owner(word)
     }
 
-    /// The page that a word of level 1, 2 or 3 maps.
+    /// The page that a word maps, if it maps one: of this size, by its level.
     #[inline]
-    pub(super) fn leaf(&self, guest: u64, level: u32, word: u64) -> Option<EptLeaf> {
-        if self.is_present(word) && (level == 1 || word & LARGE != 0) {
-            EptLeaf::new(guest, level, word)
-        } else {
-            None
-        }
+    pub(super) fn leaf(&self, guest: u64, size: PageSize, word: u64) -> Option<EptLeaf> {
+        let large = size == PageSize::Size4K || word & LARGE != 0;
+        if large && self.is_present(word) { Some(EptLeaf::of(guest, size, word)) } else { None }
     }
 
     /// Whether a processor may still change a leaf: one that has both flags has nothing more to get.

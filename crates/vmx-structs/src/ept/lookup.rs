@@ -15,7 +15,7 @@
 
 use frame_core::{FrameHal, FrameTree, PhysAddr, TableEntry, TableMut, TableRef, TableWalk};
 
-use super::entry::{ADDRESS, FULL, index, shift};
+use super::entry::{ADDRESS, index, shift};
 use super::format::Format;
 use super::walk::needed;
 use super::{Ept, EptAccess, EptConfig, EptFlags, EptLeaf, EptMemoryType, EptTranslation};
@@ -34,7 +34,7 @@ impl<H: FrameHal> Ept<H> {
         self.query_closely(address)
     }
 
-    /// As [`query`](Self::query), in trees with 5 levels and those in which an entry was edited as well.
+    /// As [`query`](Self::query), whatever is there: pages that cannot be read, edited entries, 5 levels.
     #[cold]
     #[inline(never)]
     fn query_closely(&self, address: u64) -> Option<EptLeaf> {
@@ -43,7 +43,7 @@ impl<H: FrameHal> Ept<H> {
         if address >= format.near {
             table = table.child(format.far_index(address)?)?;
         }
-        below_4(table, address, &|word, size| format.leaf(address, size.level(), word))
+        below_4(table, address, &|word, size| format.leaf(address, size, word))
     }
 
     /// The translation, if all is as it mostly is: no entry was edited, so those on the way allow everything, and a leaf
@@ -254,8 +254,7 @@ pub(super) fn change_link<H: FrameHal>(
     clear: u64,
     set: u64,
 ) {
-    let table = table_above(tree, format, address, level);
-    let Some(table) = table else { return };
+    let Some(table) = table_above(tree, format, address, level) else { return };
     let i = index(address, level + 1);
     let link = table.word(i);
     if !TableRef::<H>::is_link(link) {
@@ -267,10 +266,4 @@ pub(super) fn change_link<H: FrameHal>(
     if set & !link != 0 {
         table.words().set_bits(i, set);
     }
-}
-
-/// That the table of level 1 for an address may have vacant entries from now on.
-#[inline]
-pub(super) fn no_longer_full<H: FrameHal>(tree: &mut FrameTree<H>, format: &Format, address: u64) {
-    change_link(tree, format, address, 1, FULL, 0);
 }

@@ -113,7 +113,7 @@ pub struct Ept<H: FrameHal> {
     witnesses: Witnesses,
     /// Of sessions; none but while there is one, or after one that was forgotten.
     suspects: Suspects,
-    /// Whether a session owes an INVEPT: the one that there is, or one that was forgotten.
+    /// Whether a session owes an INVEPT: the one that there is, or one that was not finished.
     session_owes: bool,
 }
 

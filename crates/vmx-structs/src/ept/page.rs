@@ -14,7 +14,7 @@ use frame_core::{
 
 use super::entry::{EptLeaf, FULL, LARGE, NOTED, index, leaf_word, slot_mask};
 use super::format::Format;
-use super::lookup::{lowest, no_longer_full, number, region, table_above};
+use super::lookup::{change_link, lowest, number, region, table_above};
 use super::vacancy::{is_empty, used_entry};
 use super::{Ept, EptAttributes, EptError, EptFlags, Invalidation};
 use crate::GuestPhysAddr;
@@ -49,19 +49,17 @@ impl<H: FrameHal> Ept<H> {
     #[inline(never)]
     fn tidy(&mut self, address: u64, level: u32) -> Invalidation<H> {
         if level == 1 {
-            no_longer_full(&mut self.tree, &self.format, address);
+            change_link(&mut self.tree, &self.format, address, level, FULL, 0);
         }
         let (table, _) = lowest(&mut self.tree, &self.format, address);
-        match used_entry(&self.format, table.words(), index(address, level)) {
+        let retired = match used_entry(&self.format, table.words(), index(address, level)) {
             Some(i) => {
                 self.witnesses.remember(address, level, i);
-                self.owed(true, FrameStack::new())
+                FrameStack::new()
             }
-            None => {
-                let retired = self.prune(address);
-                self.owed(true, retired)
-            }
-        }
+            None => self.prune(address),
+        };
+        self.owed(true, retired)
     }
 
     /// Why there is no page that starts at an address.
@@ -146,7 +144,7 @@ pub(super) fn take_page<const EXACT: bool, H: FrameHal>(
         TableStep::Table(link) => take_below::<EXACT, H>(walk, link, format, address, is_known),
         TableStep::Word(entry) => {
             let table = entry.table();
-            Some((take_leaf::<3, EXACT, H>(format, entry, address)?, unless(is_known(3, 0, table), 3)))
+            Some((take_leaf::<3, EXACT, H>(format, entry, address)?, (!is_known(3, 0, table)).then_some(3)))
         }
     }
 }
@@ -165,19 +163,19 @@ fn take_below<const EXACT: bool, H: FrameHal>(
         TableStep::Table(link) => {
             let entry = walk.word_mut(index(address, 1));
             let table = entry.table();
-            Some((take_leaf::<1, EXACT, H>(format, entry, address)?, unless(is_known(1, link, table), 1)))
+            Some((
+                take_leaf::<1, EXACT, H>(format, entry, address)?,
+                (!is_known(1, link, table)).then_some(1),
+            ))
         }
         TableStep::Word(entry) => {
             let table = entry.table();
-            Some((take_leaf::<2, EXACT, H>(format, entry, address)?, unless(is_known(2, link, table), 2)))
+            Some((
+                take_leaf::<2, EXACT, H>(format, entry, address)?,
+                (!is_known(2, link, table)).then_some(2),
+            ))
         }
     }
-}
-
-/// The level, unless what is to be known of its table is.
-#[inline(always)]
-const fn unless(is_known: bool, level: u32) -> Option<u32> {
-    if is_known { None } else { Some(level) }
 }
 
 /// Takes the page of this level that starts at an address out of its entry.

@@ -50,7 +50,7 @@ impl Witnesses {
 
     /// Takes note of an entry in use, of the table of this level that an address lies in.
     pub(super) fn remember(&mut self, address: u64, level: u32, i: usize) {
-        self.entries[place(address, level)] = (i % ENTRIES) as u16;
+        self.entries[place(address, level)] = i as u16;
     }
 }
 

@@ -49,11 +49,10 @@ impl<H: FrameHal> Ept<H> {
     pub fn view(&self, range: GuestRange) -> Result<EptView<'_, H>, EptError> {
         let (first, last) = self.config.span(range)?;
         let border = last & !slot_mask(4);
-        let (before, behind) = (self.region(first), self.region(last));
+        let regions = if self.edited { (None, None) } else { (self.region(first), self.region(last)) };
         let view = |start, first, last| EptView { ept: self, start, first, bytes: last - first + 1 };
         let only = |table| Start::Regions(table, u64::MAX, table);
-        Ok(match (before, behind) {
-            _ if self.edited => EptView { bytes: 0, ..view(only(self.tree.words()), first, last) },
+        Ok(match regions {
             (Some(table), _) if first >= border => {
                 let directory = table.child(index(first, 3)).filter(|_| index(first, 3) == index(last, 3));
                 view(directory.map_or(only(table), Start::Directory), first, last)
